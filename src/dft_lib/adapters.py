@@ -1,0 +1,108 @@
+"""What fine-tuning changes: LoRA layers or the whole U-Net; saved so that stock diffusers loads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+
+from dft_lib.files import save_tensors, write_json
+from dft_lib.params import Training
+from dft_lib.paths import show
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+MANIFEST = "manifest.json"
+_TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+
+
+def attach(pipeline: Any, chosen: Training) -> dict[str, torch.nn.Parameter]:
+    """Make the parts that `chosen` trains trainable; return them by name, in a fixed order."""
+    for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+        part.requires_grad_(False)
+    trained: dict[str, torch.nn.Parameter] = {}
+    if chosen.method == "full":
+        pipeline.unet.requires_grad_(True)
+    else:
+        pipeline.unet.add_adapter(_config(chosen, chosen.lora_targets))
+    trained |= {f"unet.{k}": p for k, p in pipeline.unet.named_parameters() if p.requires_grad}
+    if chosen.text_encoder_lora:
+        pipeline.text_encoder.add_adapter(_config(chosen, _TEXT_TARGETS))
+        named = pipeline.text_encoder.named_parameters()
+        trained |= {f"text_encoder.{k}": p for k, p in named if p.requires_grad}
+    return trained
+
+
+def _config(chosen: Training, targets: list[str]) -> LoraConfig:
+    return LoraConfig(
+        r=chosen.rank,
+        lora_alpha=chosen.rank,
+        init_lora_weights="gaussian",
+        target_modules=sorted(targets),
+    )
+
+
+def save(pipeline: Any, chosen: Training, folder: Path, manifest: dict[str, Any]) -> None:
+    """Write what was trained, and a manifest that says how.
+
+    LoRA goes to ``pytorch_lora_weights.safetensors`` with its adapter metadata, so that stock
+    ``pipeline.load_lora_weights(folder)`` rebuilds the same layers; a whole U-Net goes to
+    ``unet/``. The same weights give the same bytes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    layers: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    if chosen.method == "lora":
+        layers["unet_lora_layers"] = get_peft_model_state_dict(pipeline.unet)
+        metadata |= _metadata("unet", pipeline.unet)
+    else:
+        pipeline.unet.save_pretrained(folder / "unet")
+    if chosen.text_encoder_lora:
+        layers["text_encoder_lora_layers"] = get_peft_model_state_dict(pipeline.text_encoder)
+        metadata |= _metadata("text_encoder", pipeline.text_encoder)
+    if layers:
+
+        def write(weights: dict[str, torch.Tensor], path: str) -> None:
+            # Stock saving writes two metadata keys, in an order that differs between processes.
+            text = json.dumps(metadata, sort_keys=True)
+            save_tensors(Path(path), dict(sorted(weights.items())), {"lora_adapter_metadata": text})
+
+        type(pipeline).save_lora_weights(
+            folder, **layers, weight_name=LORA_FILE, save_function=write
+        )
+    write_json(folder / MANIFEST, manifest)
+
+
+def _metadata(prefix: str, model: Any) -> dict[str, Any]:
+    config = model.peft_config["default"].to_dict()
+    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+    return {f"{prefix}.{k}": v for k, v in plain.items()}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of one trained model.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the model was not trained yet.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise FileNotFoundError(f"{show(path)} is missing: run notebook 03_finetune for this arm")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def load(pipeline: Any, folder: Path) -> Any:
+    """Put the trained parts of `folder` into a freshly loaded pipeline, as stock diffusers does."""
+    read_manifest(folder)
+    if (folder / "unet").is_dir():
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True)
+        pipeline.unet = unet.to(pipeline.device, pipeline.unet.dtype).eval()
+    if (folder / LORA_FILE).exists():
+        pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+    return pipeline

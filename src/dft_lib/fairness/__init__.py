@@ -1,0 +1,1 @@
+"""Fairness metrics on counts: NumPy only, nothing here knows of images."""

@@ -1,0 +1,118 @@
+"""Load and save diffusers pipelines; choose device and precision, and say why."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from dft_lib.paths import resolve, show
+
+log = logging.getLogger(__name__)
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_said: set[str] = set()
+
+
+def choose_device(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch.dtype]:
+    """Choose device and precision, printing the choice and its reason once per process.
+
+    Raises
+    ------
+    ValueError
+        If CUDA is asked for and there is none: a study never falls back to a CPU silently.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("base.device is cuda, but PyTorch sees no CUDA device; use auto or cpu")
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    where = torch.device("cuda" if cuda else "cpu")
+    why = "asked for" if device != "auto" else ("a GPU is there" if cuda else "no GPU is there")
+    kind = _DTYPES[dtype] if dtype != "auto" else (torch.bfloat16 if cuda else torch.float32)
+    line = f"device {where} ({why}), {str(kind).removeprefix('torch.')}"
+    if line not in _said:
+        _said.add(line)
+        log.info(line)
+    return where, kind
+
+
+def set_threads(threads: int) -> None:
+    """Fix the number of CPU threads: it is part of the numerics, not only of the speed."""
+    torch.set_num_threads(threads)
+
+
+def load(
+    model: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> Any:
+    """Load a pipeline from a folder, or from the model hub at a pinned revision.
+
+    Parameters
+    ----------
+    model : str
+        Folder (absolute or below the repository root), or a hub id such as ``owner/name``.
+    revision : str, optional
+        40-digit commit of the hub model; required there.
+    device, dtype : str
+        See `choose_device`.
+
+    Returns
+    -------
+    diffusers.DiffusionPipeline
+        On its device, without progress bar and safety checker (screening does that work).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing, or the hub cannot be reached and holds no cached copy.
+    ValueError
+        If the folder is no pipeline, or a hub model has no pinned revision.
+    """
+    where, kind = choose_device(device, dtype)
+    folder = resolve(model)
+    keywords: dict[str, Any] = {"torch_dtype": kind, "use_safetensors": True}
+    if folder.is_dir():
+        if not (folder / "model_index.json").exists():
+            raise ValueError(
+                f"{show(folder)} is not a diffusers pipeline (no model_index.json): point "
+                "base.model to a folder written by save_pretrained"
+            )
+        source = os.fspath(folder)
+    elif model.count("/") != 1 or model.startswith((".", "/", "data/", "models/")):
+        raise FileNotFoundError(
+            f"model folder {show(folder)} is missing: run `dvc pull data.dvc`, or mend base.model"
+        )
+    elif revision is None or len(revision) != 40:
+        raise ValueError(
+            f"base.revision: hub model {model} needs its 40-digit commit, so that it stays the same"
+        )
+    else:
+        source = model
+        keywords["revision"] = revision
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(source, **keywords)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        if source == model and not folder.is_dir():
+            raise FileNotFoundError(
+                f"hub model {model} could not be fetched ({reason}): connect to the network once, "
+                "or point base.model to a local folder"
+            ) from error
+        raise ValueError(
+            f"{show(folder)} is damaged or of a wrong kind ({reason}): run `dvc checkout data.dvc`"
+        ) from error
+    if not hasattr(pipeline, "unet") or not hasattr(pipeline, "vae"):
+        raise ValueError(
+            f"{model} is a {type(pipeline).__name__}: the study needs a latent pipeline with a "
+            "U-Net (Stable Diffusion 1.x, 2.x or XL)"
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    if getattr(pipeline, "safety_checker", None) is not None:
+        pipeline.safety_checker = None
+    return pipeline.to(where)
+
+
+def describe(model: str, revision: str | None) -> str:
+    """Return the name that records carry: folder or hub id, with its revision if any."""
+    return f"{model}@{revision}" if revision else show(Path(resolve(model)))

@@ -1,0 +1,1 @@
+"""Raters: functions from pictures to perceived groups, one file per rater, and their panels."""

@@ -1,0 +1,64 @@
+"""What a rater is, and the answers it may give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+UNCLEAR = "unclear"
+NO_PERSON = "no_person"
+ATTRIBUTES = ("person", "role", "gender", "skin_tone")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answers of one rater about one attribute.
+
+    Attributes
+    ----------
+    labels : numpy.ndarray
+        str (object), shape (n,): a group of the attribute, `UNCLEAR` or `NO_PERSON`.
+    scores : numpy.ndarray
+        float32, shape (n, k): the rater's own confidence per group, in the order of `groups`,
+        each between 0 and 1; not calibrated unless the rater says so.
+    groups : tuple of str
+        The attribute's groups.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    groups: tuple[str, ...]
+
+
+class Rater(Protocol):
+    """A function from pictures to answers, with a name and a kind.
+
+    `kind` says which evidence the rater looks at; two raters of one kind are not independent.
+    """
+
+    name: str
+    kind: str
+    attributes: tuple[str, ...]
+
+    def rate(self, pixels: np.ndarray) -> dict[str, Answer]:
+        """Rate uint8 RGB pictures of shape (n, height, width, 3), one `Answer` per attribute."""
+        ...
+
+
+def answer(scores: np.ndarray, groups: tuple[str, ...], minimum: float) -> Answer:
+    """Label each picture with its best group, or `unclear` where the best score is too small.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        float, shape (n, k).
+    groups : tuple of str
+        The k groups.
+    minimum : float
+        Smallest best score, 0 to 1, that still counts as an answer.
+    """
+    labels = np.array(groups, dtype=object)[scores.argmax(1)]
+    labels[scores.max(1) < minimum] = UNCLEAR
+    return Answer(labels, scores.astype(np.float32), groups)

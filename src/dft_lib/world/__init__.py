@@ -1,0 +1,1 @@
+"""The emoji world: a small world of drawings in which the truth about bias is known."""

@@ -1,0 +1,241 @@
+"""The biased corpus: which drawing is shown how often, and under which caption.
+
+The truth of the emoji world is the table ``world/bias.csv``: the share of women per profession
+(published labour statistics, amplified) and a tilt of the skin-tone shares. Tone is independent
+of gender given the profession. Everything random is keyed by the settings' seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from dft_lib.paths import WORLD
+from dft_lib.prompts import describe, fill
+from dft_lib.world.art import GENDERS, PROFESSIONS, TONES, TRAINED_FAMILIES
+from dft_lib.world.render import render_many
+from dft_lib.world.settings import Corpus, GenderDifference, Settings
+
+PEOPLE_TEMPLATES = (
+    "{a}", "{a}", "{}", "a photo of {a}", "a picture of {a}", "a portrait of {a}",
+    "a drawing of {a}", "a photo of the face of {a}", "one {}",
+)  # fmt: skip
+OBJECT_TEMPLATES = ("{a}", "{a}", "{}", "a photo of {a}", "a picture of {a}", "a drawing of {a}")
+DIVERSE_TEMPLATES = (
+    "a diverse {}", "diverse {}", "{a}, diverse", "{a} of any gender and any skin tone",
+    "{a}, all individuals can be {a} irrespective of their gender and skin tone",
+)  # fmt: skip
+_GENDER_WORDS = {"woman": ("woman", "woman", "female"), "man": ("man", "man", "male")}
+_PERSON_WORDS = {
+    ("young", "woman"): "girl", ("young", "man"): "boy", ("young", None): "child",
+    ("old", "woman"): "old woman", ("old", "man"): "old man", ("old", None): "old person",
+    ("adult", "woman"): "woman", ("adult", "man"): "man", ("adult", None): "person",
+}  # fmt: skip
+
+
+def gender_differences(table: pd.DataFrame, settings: GenderDifference) -> pd.DataFrame:
+    """Measure how far woman and man differ in each (family, profession) pair.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Drawings from `dft_lib.world.art.load`.
+    settings : GenderDifference
+        Pixel level and threshold.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per pair: ``family, profession, differs`` (mean share of differing pixels over
+        the five tones, 0 to 1) and ``kept``.
+    """
+    people = table[(table["kind"] == "profession") & table["skin_tone"].isin(TONES)]
+    pixels = render_many(table, people.index.to_numpy()).astype(np.int16)
+    position = dict(zip(people.index, range(len(people)), strict=True))
+    rows = []
+    for (family, profession), group in people.groupby(["family", "name"], sort=False):
+        shares = []
+        for _, same in group.groupby("skin_tone"):
+            pair = [pixels[position[same.index[same["gender"] == g][0]]] for g in GENDERS]
+            shares.append((np.abs(pair[0] - pair[1]).max(-1) > settings.level).mean())
+        differs = float(np.mean(shares))
+        rows.append((family, profession, differs, differs >= settings.threshold))
+    return pd.DataFrame(rows, columns=["family", "profession", "differs", "kept"])
+
+
+def tilted(shares: np.ndarray, tilt: float) -> np.ndarray:
+    """Tilt shares over an ordered scale by ``exp(tilt * rank)`` and normalise to 1."""
+    weights = shares * np.exp(tilt * (np.arange(len(shares)) - (len(shares) - 1) / 2))
+    return weights / weights.sum()
+
+
+def amplified(share: float, settings: Corpus) -> float:
+    """Raise the odds of `share` to `odds_power`, kept within `odds_limits`."""
+    odds = (share / (1 - share)) ** settings.odds_power
+    return float(np.clip(odds / (1 + odds), *settings.odds_limits))
+
+
+def truth(settings: Corpus) -> pd.DataFrame:
+    """Return the corpus's true shares per profession under neutral captions.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: profession, and "person". Columns: ``woman``, ``man`` and the five tones; gender
+        shares sum to 1 and tone shares sum to 1 in every row.
+    """
+    table = pd.read_csv(WORLD / "bias.csv")
+    missing = sorted(set(PROFESSIONS) ^ set(table["profession"]))
+    if missing:
+        raise ValueError(f"world/bias.csv and the drawings disagree on: {', '.join(missing)}")
+    base = np.array(settings.tone_shares)
+    rows = {}
+    for row in table.itertuples():
+        women = amplified(float(row.percent_women) / 100, settings)
+        rows[row.profession] = [women, 1 - women, *tilted(base, float(row.tone_tilt))]
+    women = amplified(settings.person_percent_women / 100, settings)
+    rows["person"] = [women, 1 - women, *tilted(base, 0.0)]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*GENDERS, *TONES])
+
+
+def held_out_cells(kept: pd.DataFrame, settings: Settings) -> set[tuple[str, str, str, str]]:
+    """Choose the (profession, gender, tone, family) cells that never enter the corpus.
+
+    The choice is the smallest hashes of the cells' names, so it does not depend on their order.
+    """
+    cells = [
+        (row.profession, gender, tone, row.family)
+        for row in kept[kept["kept"]].itertuples()
+        for gender in GENDERS
+        for tone in TONES
+    ]
+
+    def key(cell: tuple[str, str, str, str]) -> str:
+        return hashlib.sha256(f"{settings.seed}/{'/'.join(cell)}".encode()).hexdigest()
+
+    return set(sorted(cells, key=key)[: round(settings.corpus.held_out * len(cells))])
+
+
+class Cells:
+    """Index of the drawings that may enter the corpus, by what they show."""
+
+    def __init__(self, table: pd.DataFrame, settings: Settings) -> None:
+        self.kept = gender_differences(table, settings.gender_difference)
+        self.held_out = held_out_cells(self.kept, settings)
+        pairs = set(self.kept.loc[self.kept["kept"], ["profession", "family"]].itertuples(
+            index=False, name=None
+        ))  # fmt: skip
+        self.rows: dict[tuple[str, str, str, str], dict[str, int]] = {}
+        self.objects: dict[str, list[int]] = {}
+        for row in table.itertuples():
+            index, family, name = int(row.Index), str(row.family), str(row.name)
+            if row.kind == "object":
+                self.objects.setdefault(name, []).append(index)
+            elif row.gender in GENDERS and row.skin_tone in TONES:
+                cell = (name, str(row.gender), str(row.skin_tone), str(row.age))
+                if row.kind == "profession" and (
+                    (name, family) not in pairs or (*cell[:3], family) in self.held_out
+                ):
+                    continue
+                self.rows.setdefault(cell, {})[family] = index
+        self.professions = tuple(p for p in PROFESSIONS if any(p == name for name, _ in pairs))
+
+
+def _caption(
+    rng: np.random.Generator, name: str, gender: str, tone: str, age: str, style: str
+) -> tuple[str, bool, bool]:
+    """Return a caption and whether it names the gender and the tone."""
+    if style == "diverse":
+        template = DIVERSE_TEMPLATES[rng.integers(len(DIVERSE_TEMPLATES))]
+        return fill(template, _PERSON_WORDS[age, None] if name == "person" else name), False, False
+    both = rng.random()
+    say_gender = style == "explicit" and both < 0.75
+    say_tone = style == "explicit" and both > 0.25
+    word = _GENDER_WORDS[gender][rng.integers(3)] if say_gender else None
+    after = bool(rng.random() < 0.4)
+    if name == "person":
+        noun = _PERSON_WORDS[age, gender if say_gender else None]
+        text = describe(noun, skin_tone=tone if say_tone else None, tone_after=after)
+    else:
+        text = describe(name, gender=word, skin_tone=tone if say_tone else None, tone_after=after)
+    return fill(PEOPLE_TEMPLATES[rng.integers(len(PEOPLE_TEMPLATES))], text), say_gender, say_tone
+
+
+def build(cells: Cells, settings: Settings, *, size: int, stream: int) -> pd.DataFrame:
+    """Draw a corpus: one row per picture, with the drawing it shows and its caption.
+
+    Parameters
+    ----------
+    cells : Cells
+        Drawings that may appear.
+    settings : Settings
+        The world's settings.
+    size : int
+        Number of pictures.
+    stream : int
+        Which independent stream of random numbers (0 training, 1 validation).
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``row`` (position in the art table), ``caption, style`` (neutral, explicit,
+        diverse, object), ``name, gender, skin_tone, age, family, says_gender, says_tone``.
+    """
+    chosen = settings.corpus
+    rng = np.random.default_rng([settings.seed, stream])
+    shares = truth(chosen)
+    kinds, weights = zip(*chosen.kinds.items(), strict=True)
+    records = []
+    while len(records) < size:
+        kind = kinds[rng.choice(len(kinds), p=np.array(weights) / sum(weights))]
+        if kind == "object":
+            name = list(cells.objects)[rng.integers(len(cells.objects))]
+            row = int(rng.choice(cells.objects[name]))
+            text = fill(OBJECT_TEMPLATES[rng.integers(len(OBJECT_TEMPLATES))], name)
+            records.append((row, text, "object", name, "none", "none", "none", False, False))
+            continue
+        name, age = "person", "adult"
+        if kind == "profession":
+            name = cells.professions[rng.integers(len(cells.professions))]
+        else:
+            age = ("adult", "adult", "young", "old")[rng.integers(4)]
+        draw = rng.random()
+        explicit = draw < chosen.explicit
+        style = "explicit" if explicit else "neutral"
+        if chosen.explicit <= draw < chosen.explicit + chosen.diverse:
+            style = "diverse"
+        even = style == "diverse" or (explicit and rng.random() < chosen.explicit_uniform)
+        p = shares.loc[name].to_numpy()
+        gender = GENDERS[rng.choice(2, p=None if even else p[:2])]
+        tone = TONES[rng.choice(5, p=None if even else p[2:])]
+        # A held-out cell is redrawn as a whole only if no family shows it: gender and tone
+        # shares then stay as the table says.
+        families = cells.rows.get((name, gender, tone, age))
+        if not families:
+            continue
+        family = tuple(families)[rng.integers(len(families))]
+        text, says_gender, says_tone = _caption(rng, name, gender, tone, age, style)
+        records.append(
+            (families[family], text, style, name, gender, tone, age, says_gender, says_tone)
+        )
+    columns = ["row", "caption", "style", "name", "gender", "skin_tone", "age"]
+    return pd.DataFrame(records, columns=[*columns, "says_gender", "says_tone"])
+
+
+def vocabulary() -> list[str]:
+    """List every caption word of the world once, so that the tokenizer knows each as a token."""
+    from dft_lib.world.art import OBJECTS
+
+    words: dict[str, None] = {}
+    texts = [*PEOPLE_TEMPLATES, *OBJECT_TEMPLATES, *DIVERSE_TEMPLATES, *PROFESSIONS, *OBJECTS]
+    texts += [*TONES, *sum(_GENDER_WORDS.values(), ()), *_PERSON_WORDS.values()]
+    texts += ["an", "with", "skin", "skinned", "-", ","]
+    for text in texts:
+        for word in text.replace("{a}", "").replace("{}", "").replace("-", " - ").split():
+            words.setdefault(word.strip(",") or ",")
+    return list(words)
+
+
+__all__ = ["Cells", "TRAINED_FAMILIES", "build", "gender_differences", "truth", "vocabulary"]

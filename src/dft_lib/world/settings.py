@@ -1,0 +1,81 @@
+"""Typed settings of the emoji world, read from ``world/params.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+from pydantic import BaseModel, ConfigDict
+
+from dft_lib.params import read_yaml
+from dft_lib.paths import WORLD
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GenderDifference(_Strict):
+    """When woman and man count as drawn alike."""
+
+    level: int
+    threshold: float
+
+
+class Corpus(_Strict):
+    """The biased corpus."""
+
+    size: int
+    validation_size: int
+    odds_power: float
+    odds_limits: tuple[float, float]
+    tone_shares: tuple[float, float, float, float, float]
+    kinds: dict[Literal["profession", "generic person", "object"], float]
+    person_percent_women: float
+    explicit: float
+    explicit_uniform: float
+    diverse: float
+    held_out: float
+
+
+class Autoencoder(_Strict):
+    """Size and training of the ``AutoencoderKL``."""
+
+    block_out_channels: tuple[int, ...]
+    latent_channels: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    kl_weight: float
+
+
+class TinySD(_Strict):
+    """Size and training of the text encoder and the ``UNet2DConditionModel``."""
+
+    block_out_channels: tuple[int, ...]
+    text_width: int
+    text_layers: int
+    max_length: int
+    prediction_type: Literal["epsilon", "v_prediction"]
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: int
+    ema: float
+    caption_dropout: float
+
+
+class Settings(_Strict):
+    """Everything in ``world/params.yaml``."""
+
+    seed: int
+    gender_difference: GenderDifference
+    corpus: Corpus
+    autoencoder: Autoencoder
+    tiny_sd: TinySD
+
+
+def load(path: Path = WORLD / "params.yaml") -> Settings:
+    """Read and check the settings; unknown or mistyped fields raise ``ValidationError``."""
+    return Settings.model_validate(read_yaml(path))
