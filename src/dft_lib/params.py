@@ -12,13 +12,14 @@ from __future__ import annotations
 import difflib
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from dft_lib.paths import ROOT, show
 
+GroupType = TypeVar("GroupType", bound="Group")
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -60,7 +61,7 @@ class Base(Group):
 class Prompts(Group):
     """01: which prompts are drawn, how often."""
 
-    lexicon: str
+    lexicon_folder: str
     train_templates: Annotated[list[str], Field(min_length=1)]
     evaluation_templates: Annotated[list[str], Field(min_length=1)]
     images_per_cell: Positive
@@ -83,7 +84,7 @@ class Synthesis(Group):
     forbidden_terms: list[str]
     minimum_per_cell: Annotated[int, Field(ge=0)]
     out: str
-    audit: str
+    audit_file: str
 
 
 class Training(Group):
@@ -109,7 +110,6 @@ class Finetune(Training):
     """03: defaults of the training, and where things are."""
 
     training_seeds: Annotated[list[int], Field(min_length=1)]
-    prompts: str
     synthetic: str
     checkpoint_every: Positive
     out: str
@@ -178,9 +178,15 @@ def training(finetune: Finetune, arm: Arm) -> Training | None:
     return Training.model_validate(defaults | arm.train)
 
 
+def _gravest(error: ValidationError) -> Any:
+    """Return the problem to report: a misspelt name explains the one that is then missing."""
+    problems = error.errors(include_url=False)
+    return min(problems, key=lambda p: p["type"] != "extra_forbidden")
+
+
 def _first(error: ValidationError) -> str:
     """Say the first thing that is wrong: field, what was expected, what was found, a remedy."""
-    problem = error.errors(include_url=False)[0]
+    problem = _gravest(error)
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{field} is no parameter; remove it or mend its spelling"
@@ -194,7 +200,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _suggest(values: Any, error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
+    problem = _gravest(error)
     if problem["type"] != "extra_forbidden":
         return ""
     known: list[str] = []
@@ -239,3 +245,23 @@ def load(path: Path = ROOT / "params.yaml") -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         raise ValueError(f"{show(path)}: {_first(error)}{_suggest(values, error)}") from None
+
+
+def gather(group: type[GroupType], values: dict[str, Any]) -> GroupType:
+    """Build a group from a notebook's variables, taking just the group's own names.
+
+    Raises
+    ------
+    ValueError
+        With one sentence naming the variable and the remedy.
+    """
+    chosen = {name: values[name] for name in group.model_fields if name in values}
+    try:
+        return group.model_validate(chosen)
+    except ValidationError as error:
+        raise ValueError(f"the parameters cell: {_first(error)}") from None
+
+
+def smoke_base() -> dict[str, Any]:
+    """Return the ``base`` group of ``profiles/smoke.yaml``, for opening a notebook by hand."""
+    return load(ROOT / "profiles" / "smoke.yaml").base.model_dump()

@@ -1,0 +1,110 @@
+# %% [markdown]
+# # 01 Prompts: what is asked of the model
+#
+# **Question.** Which prompts train the models, and which ones judge them?
+#
+# | | |
+# |---|---|
+# | in | `lexicon/*.csv`: professions, groups, things without people, each row with its source |
+# | out | `training.csv`, `evaluation.csv`: one row per prompt, with how many images of it are drawn |
+# | minutes | a few seconds |
+#
+# Diversity fine-tuning (DFT) multiplies lists of words: professions x perceived genders x perceived
+# skin tones. This notebook does the multiplication, and keeps apart what may train a model and what
+# judges it. Every later notebook reads these two tables and nothing else of the lexicon.
+
+# %%
+import pandas as pd
+import seaborn as sns
+
+from dft_lib import figures, lexicon, params, stages
+from dft_lib.paths import resolve
+
+# %% [markdown]
+# ## Parameters
+#
+# Opened by hand, a notebook runs on these small values and writes to `scratch/`. In the study, DVC
+# passes the values of `params.yaml` instead, under the same names.
+
+# %% tags=["parameters"]
+base = params.smoke_base()
+lexicon_folder = "lexicon"
+train_templates = ["{a}", "a photo of {a}"]
+evaluation_templates = ["{a}"]
+images_per_cell = 2
+person_images_per_cell = 2
+general_images = 1
+evaluation_images = 4
+explicit_images = 1
+evaluation_general_images = 1
+professions = 1
+out = "scratch/open/prompts"
+
+# %% [markdown]
+# ## The lists
+#
+# Professions carry a *fold*. The model with training seed `s` never sees a profession of fold
+# `s mod 3` in training, so over three seeds every profession is held out once. The fold
+# `validation` is for tuning: it always trains, and never counts in the study's results.
+#
+# Groups are *perceived* groups: what a rater reads in a picture, not who somebody is. Two genders
+# and five tones are what the drawings can show, not all there is.
+
+# %%
+words = lexicon.load(lexicon_folder)
+words.professions.groupby("fold")["profession"].agg(", ".join).to_frame()
+
+# %% [markdown]
+# ## The grids
+#
+# Training prompts come in three sets. **balanced** asks for every gender and tone of every
+# profession equally often. **unbalanced** asks for as many images without naming a group, so it
+# shows whatever the base model prefers: it is the control that tells balance from mere
+# fine-tuning. **general** has no people in it and preserves everything else.
+
+# %%
+base_settings = params.gather(params.Base, base)
+settings = params.gather(params.Prompts, globals())
+training, evaluation = stages.make_prompts(base_settings, settings)
+training.groupby("set").agg(prompts=("prompt", "size"), images=("images", "sum"))
+
+# %% [markdown]
+# Every training prompt also has a *caption*: the prompt without the attributes. Whether the model
+# learns the picture under the prompt or under the caption is the study's sharpest question (arms
+# `dft_captions_kept` and `dft`), so both are written down here, side by side.
+
+# %%
+training.groupby("set").head(2)[["prompt", "caption", "gender", "skin_tone", "images"]]
+
+# %% [markdown]
+# Evaluation prompts come in four kinds. **neutral** names a profession and no group: here the bias
+# shows. **person** names neither. **explicit** names both gender and tone, and must stay as asked:
+# a model that draws women when asked for men is no improvement. **general** must stay what it was.
+
+# %%
+kinds = evaluation.groupby("kind").agg(prompts=("prompt", "size"), images=("images", "sum"))
+kinds.assign(example=evaluation.groupby("kind")["prompt"].first())
+
+# %% [markdown]
+# How the images of the training sets spread over what is asked for: the balanced set is flat by
+# construction, whatever the model will make of it.
+
+# %%
+figures.use_style()
+asked = training[training["set"] == "balanced"]
+cells = asked.groupby(["gender", "skin_tone"], sort=False)["images"].sum().unstack()
+axis = sns.heatmap(cells, annot=True, fmt="d", cmap="crest", cbar=False, square=True)
+axis.set(title="balanced set: images per cell", xlabel="", ylabel="")
+axis.grid(visible=False)
+
+# %% [markdown]
+# ## Try it
+#
+# 1. Add a profession to `lexicon/professions.csv` twice and run the notebook again. What stops it?
+# 2. How many images does the balanced set need if a third attribute with three groups is added?
+# 3. Predict: which template makes the article wrong? Look at `dft_lib.prompts.article`.
+
+# %%
+written = [resolve(out) / "training.csv", resolve(out) / "evaluation.csv"]
+assert all(path.exists() for path in written)
+assert len(pd.read_csv(written[0])) == len(training)

@@ -1,0 +1,112 @@
+# %% [markdown]
+# # 02 Synthesis: the teacher draws the training set
+#
+# **Question.** Can a biased model draw a balanced training set, and how balanced is what is left
+# after screening?
+#
+# | | |
+# |---|---|
+# | in | `training.csv` of notebook 01; the teacher (by default the base model itself); the steering raters |
+# | out | Parquet shards of images with their records; `index.parquet`: verdict and weight of every image; `audit.json` |
+# | minutes | about 1.5 in the study, 0.3 on smoke values |
+#
+# A model that draws a firefighter as a man 97 times in 100 can still draw a woman firefighter when
+# asked. DFT uses that: it asks for every cell of the grid, keeps the good images and trains on them.
+
+# %%
+import numpy as np
+import pandas as pd
+
+from dft_lib import audit, figures, finetune, params, shards, stages
+from dft_lib.paths import resolve
+
+# %% [markdown]
+# ## Parameters
+#
+# Small values; output in `scratch/`. The prompts are a fixture in git, so this notebook opens in a
+# fresh clone.
+
+# %% tags=["parameters"]
+base = params.smoke_base()
+prompts = "notebooks/fixtures/prompts"
+teacher = None
+teacher_revision = None
+shard_size = 32
+forbidden_terms = ["soldier"]
+minimum_per_cell = 0
+out = "scratch/open/synthetic"
+audit_file = "scratch/open/audit.json"
+
+# %% [markdown]
+# ## Draw and screen
+#
+# Each image has its own noise, keyed by study seed, prompt and replicate, so the set is the same
+# in whatever order it is drawn, and an interrupted run goes on where it stopped.
+#
+# Screening keeps an image if the *steering* raters see a person of the asked profession, gender
+# and tone. `unclear` is not good enough. These raters never judge a model: notebook 04 uses others,
+# which look at other evidence, and the library refuses to mix the two.
+
+# %%
+base_settings = params.gather(params.Base, base)
+settings = params.gather(params.Synthesis, globals())
+index = stages.synthesise(base_settings, settings)
+index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
+
+# %% [markdown]
+# ## Look at it
+#
+# The first images of the balanced set, one per prompt, in grid order. Numbers never replace
+# looking.
+
+# %%
+figures.use_style()
+pictures, records = shards.read_folder(resolve(out) / "shards")
+firsts = records[(records["set"] == "balanced") & (records["replicate"] == 0)].index[:24]
+rows = {"balanced": {"first image of each prompt": pictures[firsts[:12]]}}
+figures.sheet(rows | {"": {"first image of each prompt": pictures[firsts[12:]]}})
+
+# %% [markdown]
+# What screening rejected, again the first ones. Is the rater right, or the picture?
+
+# %%
+rejected = index.index[index["verdict"].str.startswith(("wrong", "no", "unexpected"))][:12]
+blank = np.full((12, *pictures.shape[1:]), 255, np.uint8)
+blank[: len(rejected)] = pictures[rejected]
+figures.sheet({"rejected": {"first rejected images": blank}})
+
+# %% [markdown]
+# ## Audit: asked for, drawn, kept, weighted
+#
+# Screening skews: a rater that misses women under hats removes them. So the kept images of each
+# cell are weighted until every cell counts as the target says. The audit shows all four stages, as
+# the steering raters see them (dotted: the target).
+
+# %%
+table = audit.representation(index, base_settings.target)
+figures.representation(table, "gender")
+
+# %%
+figures.representation(table, "skin_tone")
+
+# %% [markdown]
+# The control set `unbalanced` is what the base model draws when no group is named, cut to the same
+# number of images per profession. Its skew is the base model's own.
+#
+# The weights are used when batches are drawn in training: each profession counts once, and inside
+# a profession each cell counts once.
+
+# %%
+used = index[index["weight"] > 0]
+used.groupby("set").agg(images=("weight", "size"), nouns=("noun", "nunique"))
+
+# %% [markdown]
+# ## Try it
+#
+# 1. Set `minimum_per_cell = 3`. Which cell stops the study, and why that one?
+# 2. Predict the "drawn" shares of the unbalanced set for a nurse-like profession before you look.
+# 3. Put "woman" into `forbidden_terms`. What does the audit show, and what would training learn?
+
+# %%
+assert (resolve(out) / finetune.INDEX).exists() and resolve(audit_file).exists()
+assert len(pd.read_parquet(resolve(out) / finetune.INDEX)) == len(records)

@@ -1,0 +1,153 @@
+"""Ratings per image to tables per prompt and results per arm. Counts first: every metric can be
+recomputed from the ratings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dft_lib.fairness.metrics import METRICS, total_variation
+from dft_lib.lexicon import held_out
+from dft_lib.raters.base import NO_PERSON, UNCLEAR
+
+Target = dict[str, dict[str, float]]
+SPLITS = ("seen", "held_out")
+
+
+def split_of(fold: str, seed: int, mode: str) -> str:
+    """Return "held_out" or "seen" for a profession's fold, "" for prompts without one."""
+    if not fold:
+        return ""
+    return "held_out" if held_out(fold, seed, mode) else "seen"
+
+
+def per_prompt(ratings: pd.DataFrame, target: Target, seeds: list[int], mode: str) -> pd.DataFrame:
+    """Count groups and compute metrics for every prompt of every seed.
+
+    Parameters
+    ----------
+    ratings : pandas.DataFrame
+        One row per image: ``seed`` (-1 for an arm without training), ``prompt_id, kind, noun,
+        fold, gender, skin_tone`` (as asked) and the judges' ``rated_person, rated_role,
+        rated_gender, rated_skin_tone``.
+    target : dict
+        attribute -> {group: share}; also the schema of groups.
+    seeds : list of int
+        Training seeds; an arm without training gets a row per seed too, because which
+        professions count as held out depends on the seed.
+    mode : str
+        ``base.held_out``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Per seed and prompt: ``images, no_person, role_accuracy``, and per attribute the counts
+        ``<attribute>:<group>`` and ``<attribute>:unclear``, the metrics over usable images (a
+        person, and an answer), ``<attribute>:total_variation`` and ``<attribute>:as_asked``
+        (share of all images rated as the prompt asked; NaN where it did not ask).
+    """
+    rows = []
+    keys = ["prompt_id", "kind", "noun", "fold", "gender", "skin_tone"]
+    for seed in seeds:
+        mine = ratings[ratings["seed"].isin([seed, -1])]
+        for values, group in mine.groupby(keys, sort=False):
+            about = dict(zip(keys, values, strict=True))
+            row: dict[str, Any] = {"seed": seed, "split": split_of(about["fold"], seed, mode)}
+            row |= about | {
+                "images": len(group),
+                "no_person": int((group["rated_person"] == NO_PERSON).sum()),
+                "role_accuracy": float((group["rated_role"] == about["noun"]).mean()),
+            }
+            for attribute, wanted in target.items():
+                row |= _attribute(group[f"rated_{attribute}"], attribute, wanted, about[attribute])
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _attribute(
+    rated: pd.Series, attribute: str, wanted: dict[str, float], asked: str
+) -> dict[str, float]:
+    counts = np.array([(rated == group).sum() for group in wanted])
+    row: dict[str, float] = {
+        f"{attribute}:{g}": int(c) for g, c in zip(wanted, counts, strict=True)
+    }
+    row[f"{attribute}:unclear"] = int((rated == UNCLEAR).sum())
+    for name, metric in METRICS.items():
+        row[f"{attribute}:{name}"] = float(metric(counts))
+    shares = np.array(list(wanted.values()))
+    row[f"{attribute}:total_variation"] = float(total_variation(counts, shares))
+    row[f"{attribute}:as_asked"] = float((rated == asked).mean()) if asked else float("nan")
+    return row
+
+
+def summarise(table: pd.DataFrame, ratings: pd.DataFrame, target: Target) -> dict[str, Any]:
+    """Condense one arm: means over prompts within each seed, then mean and values over seeds.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `per_prompt`.
+    ratings : pandas.DataFrame
+        The same arm's ratings, for accuracy per perceived group.
+    target : dict
+        attribute -> {group: share}.
+
+    Returns
+    -------
+    dict
+        ``neutral`` (per split and for person prompts: metrics of each attribute, pooled shares),
+        ``role_accuracy`` (overall, and per perceived group), ``explicit`` (compliance),
+        ``general`` (accuracy) and ``answers`` (how many images had no person or no clear group).
+    """
+    metrics = [*METRICS, "total_variation"]
+    neutral: dict[str, Any] = {}
+    parts = {split: table[(table["kind"] == "neutral") & (table["split"] == split)]
+             for split in SPLITS}  # fmt: skip
+    parts["person"] = table[table["kind"] == "person"]
+    for name, part in parts.items():
+        if part.empty:
+            continue
+        neutral[name] = {"prompts": int(part.groupby("seed").size().iloc[0])}
+        for attribute, wanted in target.items():
+            columns = {m: _over_seeds(part, f"{attribute}:{m}") for m in metrics}
+            counts = part[[f"{attribute}:{g}" for g in wanted]].sum()
+            pooled = (counts / max(counts.sum(), 1)).round(6)
+            columns["pooled_shares"] = dict(zip(wanted, pooled.tolist(), strict=True))
+            neutral[name][attribute] = columns
+    explicit = table[table["kind"] == "explicit"]
+    people = ratings[ratings["kind"].isin(["neutral", "explicit"]) & (ratings["fold"] != "")]
+    right = people["rated_role"] == people["noun"]
+    return {
+        "neutral": neutral,
+        "role_accuracy": {
+            "overall": _round(right.mean()),
+            **{
+                attribute: {
+                    group: _round(right[people[f"rated_{attribute}"] == group].mean())
+                    for group in wanted
+                }
+                for attribute, wanted in target.items()
+            },
+        },
+        "explicit": {a: _over_seeds(explicit, f"{a}:as_asked") for a in target},
+        "general": _over_seeds(table[table["kind"] == "general"], "role_accuracy"),
+        "answers": {
+            "images": len(ratings),
+            "no_person": _round((people["rated_person"] == NO_PERSON).mean()),
+            **{f"unclear_{a}": _round((people[f"rated_{a}"] == UNCLEAR).mean()) for a in target},
+        },
+    }
+
+
+def _over_seeds(part: pd.DataFrame, column: str) -> dict[str, Any]:
+    """Mean over prompts per seed, then their mean and the values themselves."""
+    if part.empty:
+        return {"mean": None, "per_seed": []}
+    values = part.groupby("seed")[column].mean()
+    return {"mean": _round(values.mean()), "per_seed": [_round(v) for v in values]}
+
+
+def _round(value: float) -> float | None:
+    return None if pd.isna(value) else round(float(value), 6)

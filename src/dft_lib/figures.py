@@ -1,0 +1,250 @@
+"""The study's figures and tables: seaborn plots from the CSV and JSON under ``results/``.
+
+Colours name arms, never groups, except in the tone figure, whose colours are the drawings' own
+skin colours. Every figure says how many images, prompts and seeds stand behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from dft_lib import shards
+from dft_lib.paths import ROOT, show
+from dft_lib.world.render import SKIN
+
+STYLE = ROOT / "paper" / "style.mplstyle"
+SPLIT_NAMES = {"seen": "seen professions", "held_out": "held-out professions"}
+
+
+def use_style() -> None:
+    """Apply the one style file."""
+    plt.style.use(STYLE)
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as vector PDF and PNG without time stamps; return both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
+    figure.savefig(paths[0], metadata={"CreationDate": None, "ModDate": None})
+    figure.savefig(paths[1], metadata={"Software": None})
+    return paths
+
+
+def read_results(folder: Path, arms: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read the tables and summaries of the named arms.
+
+    Raises
+    ------
+    FileNotFoundError
+        If an arm has not been evaluated.
+    """
+    tables, summaries = [], {}
+    for arm in arms:
+        path = folder / f"{arm}.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{show(path)} is missing: run notebook 04_evaluate for {arm}")
+        summaries[arm] = json.loads(path.read_text(encoding="utf-8"))
+        tables.append(pd.read_csv(folder / f"{arm}.csv", keep_default_na=True))
+    table = pd.concat(tables, ignore_index=True)
+    table["split"] = table["split"].fillna("")
+    return table, summaries
+
+
+def headline(summaries: dict[str, Any]) -> pd.DataFrame:
+    """Condense the arms into one table: gaps (mean and range over seeds) and side effects."""
+    rows = []
+    for arm, summary in summaries.items():
+        row: dict[str, Any] = {"arm": arm, "label": summary["label"]}
+        for split in ("seen", "held_out", "person"):
+            if split not in summary["neutral"]:
+                continue
+            part = summary["neutral"][split]
+            for attribute in ("gender", "skin_tone"):
+                for metric in ("gap", "min_max_ratio", "entropy"):
+                    values = part[attribute][metric]["per_seed"]
+                    row[f"{attribute}_{metric}_{split}"] = part[attribute][metric]["mean"]
+                    if metric == "gap":
+                        row[f"{attribute}_gap_{split}_min"] = min(values)
+                        row[f"{attribute}_gap_{split}_max"] = max(values)
+        row["role_accuracy"] = summary["role_accuracy"]["overall"]
+        row["explicit_gender"] = summary["explicit"]["gender"]["mean"]
+        row["explicit_skin_tone"] = summary["explicit"]["skin_tone"]["mean"]
+        row["general"] = summary["general"]["mean"]
+        row["seeds"] = len(summary["explicit"]["gender"]["per_seed"])
+        row["images"] = summary["answers"]["images"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def palette(arms: list[str]) -> dict[str, Any]:
+    """Return one colour per arm; the base model is always grey."""
+    colours = iter(sns.color_palette("colorblind", len(arms)))
+    return {arm: (0.55, 0.55, 0.55) if arm == "base" else next(colours) for arm in arms}
+
+
+def gaps(table: pd.DataFrame, labels: dict[str, str], floor: float) -> Figure:
+    """Gender and tone gaps per arm, seen beside held-out; a dot is one training seed."""
+    neutral = table[table["kind"] == "neutral"]
+    colours = palette(list(labels))
+    figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.7), sharey=True)
+    for axis, attribute, title in zip(
+        axes, ("gender", "skin_tone"), ("perceived gender", "perceived skin tone"), strict=True
+    ):
+        column = f"{attribute}:gap"
+        means = neutral.groupby(["arm", "split", "seed"])[column].mean().reset_index()
+        sns.barplot(
+            means, x="split", y=column, hue="arm", order=list(SPLIT_NAMES),
+            hue_order=list(labels), palette=colours, errorbar=None, ax=axis, alpha=0.55,
+        )  # fmt: skip
+        sns.stripplot(
+            means, x="split", y=column, hue="arm", order=list(SPLIT_NAMES),
+            hue_order=list(labels), palette=colours, dodge=True, jitter=False, size=3.5,
+            linewidth=0.4, edgecolor="black", ax=axis, legend=False,
+        )  # fmt: skip
+        axis.set(title=title, xlabel="", ylabel="gap, mean over professions" if axis is axes[0]
+                 else "", ylim=(0, 1))  # fmt: skip
+        axis.set_xticks([0, 1], ["seen", "held out"])
+        axis.grid(axis="x", visible=False)
+        axis.get_legend().remove()
+    axes[0].axhline(floor, color="black", lw=0.8, ls=":")
+    axes[0].annotate("expected of an even model at this N", (0.98, floor), (0, 2),
+                     xycoords=("axes fraction", "data"), textcoords="offset points",
+                     ha="right", fontsize=6.5)  # fmt: skip
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colours[a], alpha=0.55) for a in labels]
+    figure.legend(handles, labels.values(), loc="lower center", ncol=len(labels),
+                  bbox_to_anchor=(0.5, -0.07))  # fmt: skip
+    figure.tight_layout()
+    return figure
+
+
+def profession_shares(table: pd.DataFrame, labels: dict[str, str]) -> Figure:
+    """Share of usable images rated woman, per profession, seen and held out."""
+    neutral = table[table["kind"] == "neutral"].copy()
+    counts = neutral.groupby(["arm", "noun", "split"])[["gender:woman", "gender:man"]].sum()
+    share = (counts["gender:woman"] / counts.sum(axis=1)).rename("share").reset_index()
+    first = next(iter(labels))
+    order = share[share["arm"] == first].groupby("noun")["share"].mean().sort_values().index
+    colours = palette(list(labels))
+    height = 0.9 + 0.21 * len(order)
+    figure, axes = plt.subplots(1, 2, figsize=(6.5, height), sharey=True)
+    for axis, (split, title) in zip(axes, SPLIT_NAMES.items(), strict=True):
+        part = share[share["split"] == split]
+        wide = part.pivot(index="noun", columns="arm", values="share").reindex(order)
+        axis.hlines(order, wide.min(axis=1), wide.max(axis=1), color="#d0d0d0", lw=2, zorder=1)
+        for arm in labels:
+            axis.scatter(wide[arm], order, s=22, color=colours[arm], zorder=2,
+                         edgecolor="white", linewidth=0.4)  # fmt: skip
+        axis.axvline(0.5, color="black", lw=0.8, ls=":")
+        axis.set(title=title, xlim=(-0.03, 1.03), xlabel="share rated woman")
+        axis.margins(y=0.03)
+    handles = [plt.Line2D([], [], marker="o", ls="", color=colours[a]) for a in labels]
+    figure.legend(handles, labels.values(), loc="lower center", ncol=len(labels),
+                  bbox_to_anchor=(0.5, -0.04))  # fmt: skip
+    figure.tight_layout()
+    return figure
+
+
+def tone_distributions(table: pd.DataFrame, labels: dict[str, str], tones: list[str]) -> Figure:
+    """Distribution of perceived skin tone per arm over all neutral prompts, light to dark."""
+    neutral = table[table["kind"] == "neutral"]
+    columns = [f"skin_tone:{t}" for t in tones]
+    figure, axes = plt.subplots(1, 2, figsize=(6.5, 0.75 + 0.34 * len(labels)), sharey=True)
+    for axis, (split, title) in zip(axes, SPLIT_NAMES.items(), strict=True):
+        counts = neutral[neutral["split"] == split].groupby("arm")[columns].sum()
+        shares = counts.div(counts.sum(axis=1), axis=0).reindex(list(labels))
+        left = np.zeros(len(shares))
+        for tone, colour in zip(tones, SKIN["noto"], strict=True):
+            width = shares[f"skin_tone:{tone}"].to_numpy()
+            axis.barh(list(labels.values()), width, left=left, color=colour, height=0.72,
+                      edgecolor="white", linewidth=0.5, label=tone)  # fmt: skip
+            for y, (x, w) in enumerate(zip(left, width, strict=True)):
+                if w >= 0.06:
+                    dark = tones.index(tone) >= 3
+                    axis.text(x + w / 2, y, f"{w:.2f}".lstrip("0"), ha="center", va="center",
+                              fontsize=6.5, color="white" if dark else "black")  # fmt: skip
+            left = left + width
+        axis.invert_yaxis() if axis is axes[0] else None
+        axis.set(title=title, xlim=(0, 1), xlabel="share of usable images")
+        axis.grid(visible=False)
+        for edge in np.arange(1, len(tones)) / len(tones):
+            axis.axvline(edge, color="black", lw=0.6, ls=":")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncol=len(tones),
+                  bbox_to_anchor=(0.5, -0.13))  # fmt: skip
+    figure.tight_layout()
+    return figure
+
+
+def first_images(folder: Path, noun: str, count: int) -> np.ndarray:
+    """Return the first `count` images of a profession's neutral prompt: not picked."""
+    found: list[np.ndarray] = []
+    for path in shards.files(folder):
+        pictures, records = shards.read(path, verify=False)
+        rows = (records["kind"] == "neutral") & (records["noun"] == noun)
+        found += list(pictures[rows.to_numpy()])
+        if len(found) >= count:
+            break
+    return np.stack(found[:count])
+
+
+def sheet(rows: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """Show images side by side: ``{profession: {column label: (n, h, w, 3)}}``."""
+    columns = list(next(iter(rows.values())))
+    count = len(next(iter(next(iter(rows.values())).values())))
+    figure, axes = plt.subplots(
+        len(rows), len(columns), squeeze=False,
+        figsize=(6.5, 0.25 + len(rows) * 6.5 / len(columns) / count * 1.12),
+    )  # fmt: skip
+    for r, (noun, cells) in enumerate(rows.items()):
+        for c, (label, pictures) in enumerate(cells.items()):
+            axis = axes[r][c]
+            strip = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+            axis.imshow(np.concatenate(list(strip), axis=1), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.grid(visible=False)
+            axis.spines[:].set_visible(False)
+            if r == 0:
+                axis.set_title(label)
+            if c == 0:
+                axis.set_ylabel(noun.replace(" ", "\n"), rotation=0, ha="right", va="center")
+    figure.tight_layout(h_pad=0.1, w_pad=0.4)
+    return figure
+
+
+def losses(table: pd.DataFrame) -> Figure:
+    """Training loss per seed, smoothed over 25 steps."""
+    figure, axis = plt.subplots(figsize=(5, 2.2))
+    for seed, rows in table.groupby("seed"):
+        smooth = rows["loss"].rolling(25, min_periods=1).mean()
+        axis.plot(rows["step"], smooth, lw=1, label=f"seed {seed}")
+    axis.set(xlabel="step", ylabel="loss, mean of 25 steps")
+    axis.legend()
+    figure.tight_layout()
+    return figure
+
+
+def representation(table: pd.DataFrame, attribute: str) -> Figure:
+    """Shares of an attribute's groups in the training sets, stage by stage."""
+    part = table[table["attribute"] == attribute]
+    sets = list(dict.fromkeys(part["set"]))
+    figure, axes = plt.subplots(1, len(sets), figsize=(6.5, 2.3), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], sets, strict=True):
+        rows = part[part["set"] == name]
+        sns.barplot(rows, x="group", y="share", hue="stage", palette="crest", ax=axis)
+        groups = list(dict.fromkeys(rows["group"]))
+        for i, group in enumerate(groups):
+            target = rows.loc[rows["group"] == group, "target"].iloc[0]
+            axis.hlines(target, i - 0.42, i + 0.42, color="black", lw=1, ls=":")
+        axis.set(title=name, xlabel="", ylabel="share of images")
+        axis.tick_params(axis="x", rotation=30 if len(groups) > 3 else 0)
+        axis.grid(axis="x", visible=False)
+        axis.legend(fontsize=6.5)
+    figure.tight_layout()
+    return figure

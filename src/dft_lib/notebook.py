@@ -1,0 +1,140 @@
+"""Run a percent notebook as a pipeline stage: ``python -m dft_lib.notebook 03_finetune --arm dft``.
+
+The equivalent papermill call is ``papermill -p base ... notebook.ipynb runs/notebook.ipynb``;
+this runner exists because papermill does not read ``.py`` notebooks, loses the types of values on
+its command line, takes an unknown parameter for a new one, and leaves time stamps in the executed
+copy, so that it never hashes equal. Nothing else in the project knows papermill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from dft_lib import params, work
+from dft_lib.files import write_atomic
+from dft_lib.paths import NOTEBOOKS, ROOT, SCRATCH, show
+
+
+def declared_parameters(notebook: nbformat.NotebookNode) -> list[str]:
+    """Return the names assigned in the cell tagged ``parameters``.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one such cell.
+    """
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ValueError(f"expected one cell tagged parameters, found {len(cells)}")
+    names = []
+    for node in ast.parse(cells[0].source).body:
+        if isinstance(node, ast.Assign):
+            names += [t.id for t in node.targets if isinstance(t, ast.Name)]
+    return names
+
+
+def values_for(name: str, arm: str | None, chosen: params.Params) -> dict[str, Any]:
+    """Return the values a notebook gets: ``base``, its own group, and its arm if it has one."""
+    group = name.partition("_")[2]
+    values = {"base": chosen.base.model_dump()} | getattr(chosen, group).model_dump()
+    if arm is not None:
+        if arm not in chosen.arms:
+            raise ValueError(
+                f"params.yaml has no arm {arm!r}; there are: {', '.join(chosen.arms)}"
+            )
+        values |= {"arm": arm} | chosen.arms[arm].model_dump()
+    return values
+
+
+def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Remove what differs between two runs: time stamps, ids, versions, and stderr."""
+    notebook.metadata = nbformat.from_dict({"language_info": {"name": "python"}})
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:02d}"
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            kept = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = kept
+    return notebook
+
+
+def run(
+    path: Path, values: dict[str, Any], out: Path, *, stderr: Any = None
+) -> nbformat.NotebookNode:
+    """Execute a percent notebook with `values` and write its normalised copy to `out`.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The ``.py`` notebook.
+    values : dict
+        Typed values; their names must be exactly those of the parameters cell, except that a
+        cell without parameters takes none.
+    out : pathlib.Path
+        Where the executed copy goes; on failure it holds the notebook up to the error.
+    stderr : file, optional
+        Where the kernel's stderr (progress bars, warnings) is shown while it runs.
+
+    Raises
+    ------
+    ValueError
+        If the names do not match.
+    papermill.exceptions.PapermillExecutionError
+        If a cell fails.
+    """
+    notebook = jupytext.read(path)
+    names = set(declared_parameters(notebook))
+    if names != set(values):
+        odd = sorted(names ^ set(values))[0]
+        where = "the parameters cell of " + show(path) if odd in names else "params.yaml"
+        raise ValueError(f"parameter {odd!r} stands only in {where}: add or remove it in both")
+    folder = SCRATCH / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / f"{out.stem}.in.ipynb"
+    executed = folder / f"{out.stem}.out.ipynb"
+    nbformat.write(notebook, source)
+    os.environ[work.RUNNER_VARIABLE] = work.identity()
+    os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # stable PDF time stamps
+    try:
+        papermill.execute_notebook(
+            source, executed, parameters=values, kernel_name="python3", cwd=ROOT,
+            progress_bar=False, stderr_file=stderr,
+        )  # fmt: skip
+    finally:
+        if executed.exists():
+            result = normalise(nbformat.read(executed, as_version=4))
+            text = nbformat.writes(result) + "\n"
+            write_atomic(out, lambda part: part.write_text(text, encoding="utf-8") and None)
+    return result
+
+
+def main() -> None:
+    """Run one notebook with the values of ``params.yaml``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", help="file name without suffix, e.g. 03_finetune")
+    parser.add_argument("--arm", help="which arm of params.yaml (03 and 04)")
+    arguments = parser.parse_args()
+    suffix = f"-{arguments.arm}" if arguments.arm else ""
+    out = ROOT / "runs" / f"{arguments.name}{suffix}.ipynb"
+    try:
+        values = values_for(arguments.name, arguments.arm, params.load())
+        run(NOTEBOOKS / f"{arguments.name}.py", values, out, stderr=sys.stderr)
+    except PapermillExecutionError as error:
+        sys.exit(f"{arguments.name}: {error.ename}: {error.evalue}\n(see {show(out)})")
+    except (ValueError, OSError) as error:
+        sys.exit(f"{arguments.name}: {error}")
+
+
+if __name__ == "__main__":
+    main()
