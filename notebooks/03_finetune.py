@@ -74,7 +74,9 @@ if chosen is not None:
 
 # %%
 losses = stages.train_arm(base_settings, settings, arm, treatment)
-losses.groupby("seed")["loss"].agg(["size", "first", "last"]) if len(losses) else "nothing to train"
+losses.groupby("seed")["loss"].agg(["size", "first", "last"]) if len(
+    losses
+) else "nothing to train"
 
 # %% [markdown]
 # The loss hardly falls, and that is right: the model could already draw these pictures. What moves

@@ -1,4 +1,4 @@
-"""What fine-tuning changes: LoRA layers or the whole U-Net; saved so that stock diffusers loads it."""
+"""What fine-tuning changes: LoRA layers or a whole U-Net, saved as stock diffusers loads them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def save(pipeline: Any, chosen: Training, folder: Path, manifest: dict[str, Any]
         def write(weights: dict[str, torch.Tensor], path: str) -> None:
             # Stock saving writes two metadata keys, in an order that differs between processes.
             text = json.dumps(metadata, sort_keys=True)
-            save_tensors(Path(path), dict(sorted(weights.items())), {"lora_adapter_metadata": text})
+            save_tensors(
+                Path(path), dict(sorted(weights.items())), {"lora_adapter_metadata": text}
+            )
 
         type(pipeline).save_lora_weights(
             folder, **layers, weight_name=LORA_FILE, save_function=write
@@ -98,7 +100,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def load(pipeline: Any, folder: Path) -> Any:
-    """Put the trained parts of `folder` into a freshly loaded pipeline, as stock diffusers does."""
+    """Put the trained parts of `folder` into a freshly loaded pipeline, the stock way."""
     read_manifest(folder)
     if (folder / "unet").is_dir():
         unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True)

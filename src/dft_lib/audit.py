@@ -69,20 +69,23 @@ def summary(table: pd.DataFrame, index: pd.DataFrame) -> dict[str, object]:
     -------
     dict
         Per set: images drawn and used, verdict counts, and per attribute and stage the total
-        variation distance to the target.
+        variation distance to the target (null where no image is left).
     """
     out: dict[str, object] = {}
     for name, part in index.groupby("set", sort=False):
         entry: dict[str, object] = {
             "drawn": len(part),
             "used": int((part["weight"] > 0).sum()),
-            "verdicts": {k: int(v) for k, v in part["verdict"].value_counts().sort_index().items()},
+            "verdicts": {
+                k: int(v) for k, v in part["verdict"].value_counts().sort_index().items()
+            },
         }
-        distances: dict[str, dict[str, float]] = {}
+        distances: dict[str, dict[str, float | None]] = {}
         rows = table[table["set"] == name]
         for (attribute, stage), group in rows.groupby(["attribute", "stage"], sort=False):
             distance = total_variation(group["share"].to_numpy(), group["target"].to_numpy())
-            distances.setdefault(str(attribute), {})[str(stage)] = round(distance, 6)
+            known = None if np.isnan(distance) else round(distance, 6)
+            distances.setdefault(str(attribute), {})[str(stage)] = known
         entry["total_variation"] = distances
         out[str(name)] = entry
     return out

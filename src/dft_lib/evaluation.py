@@ -1,5 +1,7 @@
-"""Ratings per image to tables per prompt and results per arm. Counts first: every metric can be
-recomputed from the ratings."""
+"""Ratings per image to tables per prompt and results per arm.
+
+Counts first: every metric can be recomputed from the ratings.
+"""
 
 from __future__ import annotations
 

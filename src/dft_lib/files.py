@@ -37,10 +37,19 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         part.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+
+    def write(part: Path) -> None:
+        part.write_text(text, encoding="utf-8")
+
+    write_atomic(path, write)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as sorted, indented JSON with a final newline, atomically."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(path, lambda part: part.write_text(text, encoding="utf-8") and None)
+    write_text(path, text)
 
 
 def save_tensors(

@@ -95,9 +95,7 @@ def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.Da
 
 
 @torch.inference_mode()
-def encode(
-    pipeline: Any, pictures: np.ndarray, rows: pd.DataFrame, batch: int = 64
-) -> Examples:
+def encode(pipeline: Any, pictures: np.ndarray, rows: pd.DataFrame, batch: int = 64) -> Examples:
     """Encode pictures once into latent moments, and list captions and weights."""
     vae = pipeline.vae
     scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
@@ -121,7 +119,7 @@ def encode(
 
 
 def shares_of(chosen: Training, weight: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return the share of a batch that each kind of example gets, over the kinds that are there."""
+    """Return the share of a batch that each kind of example gets, of those that are there."""
     wanted = {
         "general": chosen.preservation_share,
         "person": chosen.person_share,

@@ -60,7 +60,9 @@ def _read(folder: Path, name: str) -> pd.DataFrame:
         blank = table.index[table[column].str.strip() == ""]
         if len(blank):
             raise ValueError(f"{show(path)}, line {blank[0] + 2}: {column} is blank; fill it")
-    keys = table[_KEYS.get(name, ["attribute", "group"])].apply(lambda c: c.str.strip().str.lower())
+    keys = table[_KEYS.get(name, ["attribute", "group"])].apply(
+        lambda c: c.str.strip().str.lower()
+    )
     if keys.duplicated().any():
         row = int(keys.duplicated().to_numpy().argmax())
         term = " ".join(keys.iloc[row])

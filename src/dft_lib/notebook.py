@@ -1,4 +1,4 @@
-"""Run a percent notebook as a pipeline stage: ``python -m dft_lib.notebook 03_finetune --arm dft``.
+"""Run a percent notebook as a stage: ``python -m dft_lib.notebook 03_finetune --arm dft``.
 
 The equivalent papermill call is ``papermill -p base ... notebook.ipynb runs/notebook.ipynb``;
 this runner exists because papermill does not read ``.py`` notebooks, loses the types of values on
@@ -13,7 +13,7 @@ import ast
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jupytext
 import nbformat
@@ -21,7 +21,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from dft_lib import params, work
-from dft_lib.files import write_atomic
+from dft_lib.files import write_text
 from dft_lib.paths import NOTEBOOKS, ROOT, SCRATCH, show
 
 
@@ -39,7 +39,7 @@ def declared_parameters(notebook: nbformat.NotebookNode) -> list[str]:
     names = []
     for node in ast.parse(cells[0].source).body:
         if isinstance(node, ast.Assign):
-            names += [t.id for t in node.targets if isinstance(t, ast.Name)]
+            names += [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
     return names
 
 
@@ -67,6 +67,25 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             kept = [o for o in cell.outputs if o.get("name") != "stderr"]
             cell.outputs = kept
     return notebook
+
+
+class Terminal:
+    """A stream that drops warnings no reader can act on, and passes progress bars through."""
+
+    NOISE = ("Kernel is running over TCP", "IProgress not found", "import tqdm as notebook_tqdm")
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text` unless it is noise."""
+        if not any(noise in text for noise in self.NOISE):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.stream.flush()
 
 
 def run(
@@ -99,6 +118,9 @@ def run(
         odd = sorted(names ^ set(values))[0]
         where = "the parameters cell of " + show(path) if odd in names else "params.yaml"
         raise ValueError(f"parameter {odd!r} stands only in {where}: add or remove it in both")
+    # No kernelspec in the files: whoever runs this uses the kernel of this very environment.
+    spec = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    notebook.metadata["kernelspec"] = spec
     folder = SCRATCH / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / f"{out.stem}.in.ipynb"
@@ -106,6 +128,7 @@ def run(
     nbformat.write(notebook, source)
     os.environ[work.RUNNER_VARIABLE] = work.identity()
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # stable PDF time stamps
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         papermill.execute_notebook(
             source, executed, parameters=values, kernel_name="python3", cwd=ROOT,
@@ -114,8 +137,7 @@ def run(
     finally:
         if executed.exists():
             result = normalise(nbformat.read(executed, as_version=4))
-            text = nbformat.writes(result) + "\n"
-            write_atomic(out, lambda part: part.write_text(text, encoding="utf-8") and None)
+            write_text(out, nbformat.writes(result) + "\n")
     return result
 
 
@@ -129,7 +151,7 @@ def main() -> None:
     out = ROOT / "runs" / f"{arguments.name}{suffix}.ipynb"
     try:
         values = values_for(arguments.name, arguments.arm, params.load())
-        run(NOTEBOOKS / f"{arguments.name}.py", values, out, stderr=sys.stderr)
+        run(NOTEBOOKS / f"{arguments.name}.py", values, out, stderr=Terminal(sys.stderr))
     except PapermillExecutionError as error:
         sys.exit(f"{arguments.name}: {error.ename}: {error.evalue}\n(see {show(out)})")
     except (ValueError, OSError) as error:

@@ -12,8 +12,9 @@ from diffusers import DDPMScheduler
 def denoising_target(
     schedule: DDPMScheduler, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
 ) -> torch.Tensor:
-    """Return what the U-Net should predict: the noise (Ho et al. 2020) or the velocity
-    (Salimans & Ho 2022, eq. 12), whichever the model was trained for.
+    """Return what the U-Net should predict, as the model was trained for.
+
+    The noise (Ho et al. 2020), or the velocity (Salimans & Ho 2022, appendix D).
 
     Raises
     ------

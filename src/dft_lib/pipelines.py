@@ -85,7 +85,7 @@ def load(
         )
     elif revision is None or len(revision) != 40:
         raise ValueError(
-            f"base.revision: hub model {model} needs its 40-digit commit, so that it stays the same"
+            f"base.revision: hub model {model} needs its 40-digit commit, so that it stays put"
         )
     else:
         source = model

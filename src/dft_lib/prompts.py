@@ -16,6 +16,7 @@ from dft_lib.paths import show
 if TYPE_CHECKING:
     from dft_lib.params import Prompts
 
+
 @dataclass(frozen=True)
 class Request:
     """One image to draw: its noise belongs to (prompt_id, replicate)."""

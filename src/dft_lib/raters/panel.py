@@ -86,7 +86,7 @@ class Panel:
 def require_apart(
     steering: Mapping[str, str], judging: Mapping[str, str], used: Iterable[str] = ()
 ) -> None:
-    """Refuse a judge that steers, filters or trains, or looks at the same evidence as one that does.
+    """Refuse a judge that steers, filters or trains, or that sees the same evidence as one.
 
     Parameters
     ----------

@@ -1,24 +1,32 @@
 """Build the emoji world stage by stage: ``python -m dft_lib.world.build STAGE``.
 
-Stages, in order: ``corpus``, ``autoencoder``, ``raters``, ``tiny_sd``. Each reads what the
+Stages, in order: ``corpus``, ``autoencoder``, ``raters``, ``tiny_sd``, ``report``;
+``publish`` copies the result to ``data/``. Each reads what the
 earlier ones left in ``world/build/`` and resumes its own training from a checkpoint there.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL
 
+from dft_lib import params, pipelines, work
+from dft_lib.files import write_json
 from dft_lib.noise import keyed_rng
-from dft_lib.paths import WORLD
+from dft_lib.paths import DATA, WORLD
 from dft_lib.raters.networks import save
-from dft_lib.world import art, autoencoder, corpus, raters, render, settings, tiny_sd
+from dft_lib.raters.panel import Panel
+from dft_lib.sampling import SamplingSettings
+from dft_lib.stages import write_table
+from dft_lib.world import art, autoencoder, corpus, raters, render, report, settings, tiny_sd
 
 log = logging.getLogger(__name__)
 BUILD = WORLD / "build"
@@ -62,7 +70,11 @@ def build_tiny_sd(chosen: settings.Settings) -> None:
     scale = vae.config.scaling_factor
     tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(), chosen.tiny_sd.max_length)
     text_encoder, unet = tiny_sd.train(
-        records, (mean * scale, std * scale), tokenizer, chosen, BUILD / "tiny_sd.state.safetensors"
+        records,
+        (mean * scale, std * scale),
+        tokenizer,
+        chosen,
+        BUILD / "tiny_sd.state.safetensors",
     )
     tiny_sd.assemble(vae, text_encoder, tokenizer, unet, chosen.tiny_sd, BUILD / "tiny-sd")
 
@@ -76,7 +88,113 @@ def build_raters(chosen: settings.Settings) -> None:
         save(BUILD / "raters" / f"{name}.safetensors", network, raters.MINIMUM)
 
 
+def build_report(chosen: settings.Settings) -> None:
+    """Measure raters and model; write the tables of ``world/results/``."""
+    out = WORLD / "results"
+    table = art.load()
+    cells = corpus.Cells(table, chosen)
+    base = params.load().base
+    judge, steer = (Panel(members, BUILD / "raters") for members in (base.judge, base.steer))
+    write_table(out / "gender_differences.csv", cells.kept)
+    write_table(out / "bias.csv", corpus.truth(chosen.corpus).rename_axis("noun").reset_index())
+    rated = report.rate_labelled(cells, load_autoencoder(), (judge, steer), chosen.seed)
+    for by in ("kind", "family", "name", "skin_tone", "held_out"):
+        write_table(out / f"rater_errors_by_{by}.csv", report.error_table(rated, by))
+    write_table(out / "rater_unclear.csv", report.unclear_table(rated))
+    summary = model_summary(chosen, cells, judge, rated, out)
+    write_json(out / "summary.json", summary)
+    log.info("%s", summary)
+
+
+def model_summary(
+    chosen: settings.Settings, cells: corpus.Cells, judge: Panel, rated: pd.DataFrame, out: Path
+) -> dict[str, object]:
+    """Measure the model: plain, explicit, rare and never-seen prompts, and guidance."""
+    base = params.load().base
+    pipeline = pipelines.load(str(BUILD / "tiny-sd"), device="cpu")
+    sampling = dataclasses.replace(SamplingSettings.of(base), study_seed=chosen.seed)
+    sampled = report.Sampled(pipeline, judge, sampling)
+    records = pd.read_parquet(BUILD / "corpus" / "train.parquet")
+    best = report.error_table(
+        rated[(rated["kind"] == "profession") & (rated["pictures"] == "reconstructed")], "kind"
+    ).set_index(["rater", "attribute"])["right"]
+    ceiling = {a: float(best[judge.members[a], a]) for a in ("role", "gender", "skin_tone")}
+
+    plain = sampled.rate(report.neutral_prompts(cells.professions), 100)
+    shares, fidelity = report.compare_neutral(plain, records)
+    write_table(out / "plain_prompts.csv", shares)
+    explicit = sampled.rate(report.explicit_prompts(cells.professions), 8)
+    right = {a: explicit[f"rated_{a}"] == explicit[a] for a in ("gender", "skin_tone")}
+    explicit = explicit.assign(right=right["gender"] & right["skin_tone"])
+    explicit["right_gender"], explicit["right_skin_tone"] = right["gender"], right["skin_tone"]
+    truth = corpus.truth(chosen.corpus)
+    explicit["truth"] = [
+        truth.loc[r.name, r.gender] * truth.loc[r.name, r.skin_tone]
+        for r in explicit[["name", "gender", "skin_tone"]].itertuples(index=False)
+    ]
+    rare = explicit["truth"] <= explicit["truth"].quantile(0.1)
+    unseen = explicit.set_index(["name", "gender", "skin_tone"]).index.map(
+        lambda cell: not any((*cell, f) not in cells.held_out and cell_kept(cells, cell[0], f)
+                             for f in art.TRAINED_FAMILIES)
+    )  # fmt: skip
+    both = ceiling["gender"] * ceiling["skin_tone"]
+    columns = ["right", "right_gender", "right_skin_tone", "truth"]
+    write_table(
+        out / "explicit_prompts.csv",
+        explicit.groupby(["name", "gender", "skin_tone"], sort=False)[columns]
+        .mean()
+        .reset_index(),
+    )
+    guidance = {}
+    for scale in (1.0, 2.0, 4.0, 7.5):
+        guided = report.Sampled(
+            pipeline, judge, dataclasses.replace(sampling, guidance_scale=scale)
+        ).rate(report.neutral_prompts(cells.professions), 40)
+        _, numbers = report.compare_neutral(guided, records)
+        role = float((guided["rated_role"] == guided["name"]).mean())
+        guidance[str(scale)] = numbers | {"role_accuracy": role}
+    role = float((plain["rated_role"] == plain["name"]).mean())
+    return {
+        "rater_accuracy_on_reconstructions": ceiling,
+        "role": {"accuracy": role, "relative": role / ceiling["role"]},
+        "explicit": {
+            a: {
+                "accuracy": float(right[a].mean()),
+                "relative": float(right[a].mean()) / ceiling[a],
+            }
+            for a in ("gender", "skin_tone")
+        },
+        "rare_combinations": {
+            "cells": int(rare.sum() // 8),
+            "accuracy": float(explicit.loc[rare, "right"].mean()),
+            "relative": float(explicit.loc[rare, "right"].mean()) / both,
+        },
+        "never_in_corpus": {
+            "cells": int(unseen.sum() // 8),
+            "accuracy": float(explicit.loc[unseen, "right"].mean()) if unseen.any() else None,
+        },
+        "plain": fidelity,
+        "guidance": guidance,
+        "images_per_second": round(report.images_per_second(sampled.sampler), 1),
+    }
+
+
+def cell_kept(cells: corpus.Cells, profession: str, family: str) -> bool:
+    """Say whether a family's drawings of a profession are kept."""
+    kept = cells.kept
+    return bool(((kept["profession"] == profession) & (kept["family"] == family)
+                 & kept["kept"]).any())  # fmt: skip
+
+
+def publish(chosen: settings.Settings) -> None:
+    """Copy what the study uses into ``data/``."""
+    for name in ("tiny-sd", "raters"):
+        work.publish(BUILD / name, DATA / name)
+
+
 STAGES = {
+    "report": build_report,
+    "publish": publish,
     "corpus": build_corpus,
     "autoencoder": build_autoencoder,
     "raters": build_raters,

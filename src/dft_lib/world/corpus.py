@@ -187,7 +187,7 @@ def build(cells: Cells, settings: Settings, *, size: int, stream: int) -> pd.Dat
     rng = np.random.default_rng([settings.seed, stream])
     shares = truth(chosen)
     kinds, weights = zip(*chosen.kinds.items(), strict=True)
-    records = []
+    records: list[tuple[object, ...]] = []
     while len(records) < size:
         kind = kinds[rng.choice(len(kinds), p=np.array(weights) / sum(weights))]
         if kind == "object":

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dft_lib.noise import keyed_rng
 from dft_lib.raters import convnet, histogram, hog
-from dft_lib.raters.networks import Heads, HeadedNetwork, conv_trunk, dense_trunk
+from dft_lib.raters.networks import HeadedNetwork, Heads, conv_trunk, dense_trunk
 from dft_lib.world.art import GENDERS, OBJECTS, TONES
 from dft_lib.world.autoencoder import reconstruct
 from dft_lib.world.corpus import Cells
@@ -166,4 +166,3 @@ def train_all(
         epochs=15,
     )  # fmt: skip
     return networks
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-
 from pydantic import BaseModel, ConfigDict
 
 from dft_lib.params import read_yaml

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,7 +51,7 @@ def make_tokenizer(words: list[str], max_length: int) -> CLIPTokenizer:
         show_progress=False,
     )  # fmt: skip
     bpe.train_from_iterator(sorted(words), trainer)
-    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    merges: Any = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     tokens = [*alphabet, *(c + "</w>" for c in alphabet)]
     tokens += [a + b for a, b in merges if a + b not in set(tokens)]
     vocab = {token: i for i, token in enumerate([*dict.fromkeys(tokens), *_SPECIAL])}
@@ -93,7 +94,7 @@ def make_unet(settings: TinySD, latent_channels: int, side: int) -> UNet2DCondit
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """Return int64 token ids of shape (len(texts), model_max_length), padded as the pipeline does."""
+    """Return int64 token ids, (len(texts), model_max_length), padded as the pipeline does."""
     return tokenizer(
         texts, padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
         return_tensors="pt",

@@ -1,0 +1,180 @@
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from dft_lib import adapters, finetune, params, pipelines
+from dft_lib.files import load_training_state
+from dft_lib.sampling import Sampler
+from tests.test_sampling import REQUESTS
+
+
+@pytest.fixture
+def chosen(study) -> params.Training:
+    return params.training(study.finetune, study.arms["dft"]).model_copy(
+        update={"steps": 6, "train_batch_size": 4}
+    )
+
+
+@pytest.fixture(scope="module")
+def index() -> pd.DataFrame:
+    rows = []
+    for kind, noun, fold in [
+        ("profession", "pilot", "0"), ("profession", "judge", "1"),
+        ("person", "person", ""), ("general", "dog", ""),
+    ]:  # fmt: skip
+        for group in ["balanced", "unbalanced"] if kind != "general" else ["general"]:
+            asked = group == "balanced"
+            for i in range(4):
+                rows.append(
+                    {
+                        "set": group, "kind": kind, "noun": noun, "fold": fold,
+                        "prompt": f"a dark-skinned woman {noun}" if asked else f"a {noun}",
+                        "caption": f"a {noun}", "weight": 0.0 if i == 3 else 1 / 3,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def drawn(index) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (len(index), 64, 64, 3), dtype=np.uint8)
+
+
+def fit(model, chosen, index, drawn, state, every=2, seed=1):
+    pipeline = pipelines.load(str(model), device="cpu")
+    rows = finetune.select(index, chosen, seed, "folds")
+    losses = finetune.train(
+        pipeline, finetune.encode(pipeline, drawn, rows), chosen, study_seed=3, seed=seed,
+        state=state, checkpoint_every=every,
+    )  # fmt: skip
+    return pipeline, losses
+
+
+def test_held_out_professions_and_rejected_images_never_train(index, chosen):
+    rows = finetune.select(index, chosen, 0, "folds")
+    assert set(rows["noun"]) == {"judge", "person", "dog"}
+    assert (rows["weight"] > 0).all()
+    assert set(rows["set"]) == {"balanced", "general"}
+    control = chosen.model_copy(update={"images": "unbalanced"})
+    assert set(finetune.select(index, control, 1, "folds")["noun"]) == {"pilot", "person", "dog"}
+
+
+def test_captions(index, chosen):
+    dropped = finetune.select(index, chosen, 2, "folds")
+    assert not dropped["text"].str.contains("woman").any()
+    kept = finetune.select(index, chosen.model_copy(update={"captions": "kept"}), 2, "folds")
+    assert kept.loc[kept["set"] == "balanced", "text"].str.contains("woman").all()
+
+
+def test_nothing_left_to_train_on(index, chosen):
+    with pytest.raises(ValueError, match="no training image is left"):
+        finetune.select(index[index["noun"] != "judge"], chosen, 0, "folds")
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_stock_diffusers_loads_the_same_model(
+    random_model, chosen, index, drawn, tmp_path, sampling, text
+):
+    chosen = chosen.model_copy(update={"text_encoder_lora": text, "learning_rate": 0.05})
+    pipeline, losses = fit(random_model, chosen, index, drawn, tmp_path / "state")
+    assert np.isfinite(losses).all()
+    adapters.save(pipeline, chosen, tmp_path / "a", {"arm": "x"})
+    adapters.save(pipeline, chosen, tmp_path / "b", {"arm": "x"})
+    for name in (adapters.LORA_FILE, adapters.MANIFEST):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    ours = Sampler(pipeline, sampling).batch(REQUESTS[:4])
+    stock = StableDiffusionPipeline.from_pretrained(random_model, torch_dtype=torch.float32)
+    before = Sampler(stock, sampling).batch(REQUESTS[:4])
+    stock.load_lora_weights(tmp_path / "a")
+    assert np.array_equal(Sampler(stock, sampling).batch(REQUESTS[:4]), ours)
+    assert not np.array_equal(before, ours)
+    assert stock.unet.peft_config["default_0"].r == chosen.rank
+
+
+def test_whole_unet(random_model, chosen, index, drawn, tmp_path, sampling):
+    chosen = chosen.model_copy(update={"method": "full"})
+    pipeline, _ = fit(random_model, chosen, index, drawn, tmp_path / "state")
+    adapters.save(pipeline, chosen, tmp_path / "a", {"arm": "x"})
+    again = adapters.load(pipelines.load(str(random_model), device="cpu"), tmp_path / "a")
+    ours = Sampler(pipeline, sampling).batch(REQUESTS[:4])
+    assert np.array_equal(Sampler(again, sampling).batch(REQUESTS[:4]), ours)
+
+
+def test_resume_gives_the_bytes_of_an_uninterrupted_run(
+    random_model, chosen, index, drawn, tmp_path
+):
+    whole, losses = fit(random_model, chosen, index, drawn, tmp_path / "whole")
+    # Interrupted after step 4: train up to there with the same schedule, then go on.
+    state = tmp_path / "state"
+
+    class Stop(Exception):
+        pass
+
+    save = finetune.save_training_state
+
+    def save_and_stop(path, step, *rest):
+        save(path, step, *rest)
+        if step == 4:
+            raise Stop
+
+    finetune.save_training_state = save_and_stop
+    try:
+        with pytest.raises(Stop):
+            fit(random_model, chosen, index, drawn, state)
+    finally:
+        finetune.save_training_state = save
+    resumed, again = fit(random_model, chosen, index, drawn, state)
+    assert np.array_equal(losses, again)
+    for folder, pipeline in (("a", whole), ("b", resumed)):
+        adapters.save(pipeline, chosen, tmp_path / folder, {})
+    one, two = (tmp_path / f / adapters.LORA_FILE for f in "ab")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_broken_loss_stops_and_keeps_the_last_good_state(
+    random_model, chosen, index, drawn, tmp_path, monkeypatch
+):
+    calls = []
+    real = finetune.denoising_loss
+
+    def breaks(*arguments):
+        calls.append(1)
+        loss = real(*arguments)
+        return loss * float("nan") if len(calls) == 4 else loss
+
+    monkeypatch.setattr(finetune, "denoising_loss", breaks)
+    with pytest.raises(FloatingPointError, match=r"became nan at step 3.*learning_rate.*kept in"):
+        fit(random_model, chosen, index, drawn, tmp_path / "state", every=1)
+    pipeline = pipelines.load(str(random_model), device="cpu")
+    trained = adapters.attach(pipeline, chosen)
+    step, extra = load_training_state(
+        tmp_path / "state", trained, torch.optim.AdamW(trained.values())
+    )
+    assert step == 3
+    assert all(p.isfinite().all() for p in trained.values())
+    assert extra["losses"][:3].isfinite().all()
+
+
+def test_arms_of_one_seed_see_the_same_draws(index, chosen):
+    weight = {"profession": np.full(6, 1 / 6), "person": np.full(3, 1 / 3)}
+    parts = list(finetune.shares_of(chosen, weight).items())
+    one = finetune._batch(finetune.keyed_rng(1, "finetune", 0, 5), parts, weight, 32)
+    two = finetune._batch(finetune.keyed_rng(1, "finetune", 0, 5), parts, weight, 32)
+    assert np.array_equal(one, two)
+    assert sum(share for _, share in parts) == pytest.approx(1)
+
+
+def test_synthetic_set_that_does_not_fit_its_index(tmp_path, pictures, records):
+    from dft_lib import shards
+
+    with pytest.raises(FileNotFoundError, match="run notebook 02_synthesis first"):
+        finetune.read_synthetic(tmp_path)
+    shards.write(tmp_path / "shards" / "shard-00000.parquet", pictures, records)
+    records.assign(sha256="0").to_parquet(tmp_path / finetune.INDEX)
+    with pytest.raises(ValueError, match="does not belong to the shards"):
+        finetune.read_synthetic(tmp_path)
+    shutil.rmtree(tmp_path / "shards")

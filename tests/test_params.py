@@ -1,0 +1,91 @@
+import re
+
+import pytest
+
+from dft_lib import params
+from dft_lib.paths import ROOT
+
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda p: p.stem)
+def test_every_profile_is_valid(path):
+    params.load(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "learning_rate:",
+            "learning_rat:",
+            r"finetune.learning_rat is no parameter.*did you mean",
+        ),
+        ("rank: 16", "rank: sixteen", r"finetune.rank: input should be a valid integer.*sixteen"),
+        ("rank: 16", "rank: 16.5", r"finetune.rank: input should be a valid integer"),
+        ("rank: 16", "rank: 0", r"finetune.rank: input should be greater than 0"),
+        ("woman: 0.5", "woman: 0.6", r"base.target.gender sums to 1.1: make its shares sum to 1"),
+        ("captions: kept", "captions: keep", r"arms.dft_captions_kept.train.captions"),
+        ("captions: kept", "captons: kept", r"arms.dft_captions_kept.train.captons is no param"),
+        ("arms: [base,", "arms: [bas,", r"figures.arms names 'bas'"),
+        ("threads: 2", "threads: [2", r"line \d+: not valid YAML"),
+        ("scheduler: ddim", "scheduler: euler", r"base.scheduler: input should be 'ddim'"),
+    ],
+)
+def test_bad_values_stop_with_one_sentence(tmp_path, old, new, sentence):
+    assert old in TEXT
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        params.load(path)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "params.yaml" in message
+    assert re.search(sentence, message), message
+
+
+def test_missing_group_and_file(tmp_path):
+    path = tmp_path / "params.yaml"
+    with pytest.raises(FileNotFoundError, match="git checkout"):
+        params.load(path)
+    path.write_text(TEXT[: TEXT.index("figures:")], encoding="utf-8")
+    with pytest.raises(ValueError, match="figures is missing"):
+        params.load(path)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no parameters"):
+        params.load(path)
+
+
+def test_numbers_in_exponent_form_are_numbers(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(re.sub(r"learning_rate: \S+", "learning_rate: 1e-4", TEXT), encoding="utf-8")
+    assert params.load(path).finetune.learning_rate == pytest.approx(1e-4)
+
+
+def test_an_arm_changes_only_what_it_names():
+    chosen = params.load()
+    default = params.training(chosen.finetune, chosen.arms["dft"])
+    kept = params.training(chosen.finetune, chosen.arms["dft_captions_kept"])
+    assert params.training(chosen.finetune, chosen.arms["base"]) is None
+    assert kept == default.model_copy(update={"captions": "kept"})
+
+
+def test_the_control_has_the_treatments_steps_and_size():
+    chosen = params.load()
+    default = params.training(chosen.finetune, chosen.arms["dft"])
+    control = params.training(chosen.finetune, chosen.arms["unbalanced"])
+    assert control == default.model_copy(update={"images": "unbalanced"})
+
+
+def test_smoke_defaults_of_a_notebook_are_the_smoke_profile():
+    assert (
+        params.Base.model_validate(params.smoke_base())
+        == params.load(ROOT / "profiles" / "smoke.yaml").base
+    )
+
+
+def test_gather_names_the_bad_variable():
+    values = params.load().figures.model_dump() | {"sheet_images": "8", "unrelated": 1}
+    with pytest.raises(ValueError, match="parameters cell: sheet_images"):
+        params.gather(params.Figures, values)

@@ -1,0 +1,96 @@
+"""The DVC pipelines and the files around them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+
+from dft_lib import params
+from dft_lib.paths import NOTEBOOKS, ROOT
+
+PIPELINE = params.read_yaml(ROOT / "dvc.yaml")["stages"]
+
+
+def bodies():
+    return {name: stage.get("do", stage) for name, stage in PIPELINE.items()}
+
+
+def paths(entries):
+    return [e if isinstance(e, str) else next(iter(e)) for e in entries or []]
+
+
+def test_one_stage_per_notebook():
+    commands = [body["cmd"].split()[3] for body in bodies().values()]
+    assert commands == sorted(p.stem for p in NOTEBOOKS.glob("0*.py"))
+
+
+@pytest.mark.parametrize("name", bodies())
+def test_stage_declares_what_it_uses(name):
+    body = bodies()[name]
+    assert "base" in body["params"] and name in body["params"]
+    deps, outs = paths(body["deps"]), paths(body["outs"])
+    written = outs + paths(body.get("metrics")) + paths(body.get("plots"))
+    assert any(d.startswith("notebooks/") for d in deps)
+    assert not any(p.startswith(("data", "lexicon")) for p in written)
+    assert not any(d.startswith("runs/") for d in deps)
+    assert any(o.startswith("runs/") for o in outs)
+    for dep in deps:
+        if "$" not in dep and not dep.startswith(("synthetic", "models", "evaluation", "results")):
+            assert (ROOT / dep).exists(), dep
+
+
+def test_arms_come_from_params():
+    assert PIPELINE["finetune"]["foreach"] == PIPELINE["evaluate"]["foreach"] == "${arms}"
+    for name in ("finetune", "evaluate"):
+        assert "arms.${key}" in PIPELINE[name]["do"]["params"]
+
+
+def test_the_store_takes_nothing_but_data():
+    config = (ROOT / ".dvc" / "config").read_text(encoding="utf-8")
+    assert "remote =" not in config.replace("['remote", "")
+    assert "url = ../store" in config
+    assert "analytics = false" in config and "check_update = false" in config
+    assert "remote: store" in (ROOT / "data.dvc").read_text(encoding="utf-8")
+
+
+def pins(text):
+    return dict(re.findall(r"^\s*\"?([A-Za-z0-9_.\-]+)==([^\s\",]+)", text, re.M))
+
+
+def test_pins_agree():
+    lock = pins((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    lock = {k.lower().replace("_", "-"): v for k, v in lock.items()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    for requirement in wanted:
+        name, version = requirement.split("==")
+        assert lock[name.lower()] == version, requirement
+    assert lock["torch"] == "2.13.0"
+    assert not any("+" in version for version in lock.values())
+    assert not any(name.startswith(("torchvision", "nvidia", "triton")) for name in lock)
+
+
+def test_conda_installs_the_same_pins():
+    conda = params.read_yaml(ROOT / "environment.yml")
+    assert conda["channels"][0] == "conda-forge" and "pytorch" not in conda["channels"]
+    assert "python=3.11" in conda["dependencies"]
+    assert conda["dependencies"][-1] == {"pip": ["-r requirements.lock"]}
+
+
+def test_no_path_of_one_machine_and_no_pickle():
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert not [n for n in listed if n.endswith((".pkl", ".pt", ".bin", ".ckpt", ".npy"))]
+    for name in listed:
+        if name.startswith(("src/", "notebooks/", "tests/", "world/")) and name.endswith(".py"):
+            text = (ROOT / name).read_text(encoding="utf-8")
+            assert not re.search(r"torch\.load\(|pickle\.load|trust_remote_code\s*=", text), name
+
+
+def test_modules_stay_small():
+    for path in (ROOT / "src").rglob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path

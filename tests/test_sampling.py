@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from dft_lib import pipelines
+from dft_lib.noise import initial_noise
+from dft_lib.prompts import Request
+from dft_lib.sampling import Sampler, make_scheduler
+
+REQUESTS = [Request(f"p{i % 3}", ["a pilot", "a dog", ""][i % 3], i) for i in range(7)]
+
+
+def draw(sampler, listed):
+    pictures = np.concatenate([p for _, p in sampler.draw(listed)])
+    return {(r.prompt_id, r.replicate): p for r, p in zip(listed, pictures, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def pipeline(random_model):
+    return pipelines.load(str(random_model), device="cpu")
+
+
+def test_order_and_padding_do_not_change_a_byte(pipeline, sampling):
+    sampler = Sampler(pipeline, sampling)
+    first = draw(sampler, REQUESTS)
+    again = draw(sampler, REQUESTS[::-1])
+    alone = draw(sampler, REQUESTS[:1])
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    assert all(np.array_equal(first[key], alone[key]) for key in alone)
+
+
+def test_batch_size_changes_little(pipeline, sampling):
+    from dataclasses import replace
+
+    one = draw(Sampler(pipeline, replace(sampling, batch_size=1)), REQUESTS)
+    four = draw(Sampler(pipeline, sampling), REQUESTS)
+    worst = max(np.abs(one[k].astype(int) - four[k]).max() for k in one)
+    assert worst <= 2
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
+@pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver++"])
+def test_equals_the_stock_pipeline(random_model, sampling, guidance_scale, scheduler):
+    from dataclasses import replace
+
+    settings = replace(sampling, guidance_scale=guidance_scale, scheduler=scheduler)
+    ours = Sampler(pipelines.load(str(random_model), device="cpu"), settings).batch(REQUESTS[:2])
+    stock = StableDiffusionPipeline.from_pretrained(random_model, torch_dtype=torch.float32)
+    stock.set_progress_bar_config(disable=True)
+    stock.scheduler = make_scheduler(scheduler, stock.scheduler.config)
+    for request, mine in zip(REQUESTS[:2], ours, strict=True):
+        noise = initial_noise(1, request.prompt_id, request.replicate, (4, 8, 8))
+        image = stock(
+            request.prompt,
+            latents=torch.from_numpy(noise)[None],
+            num_inference_steps=3,
+            guidance_scale=guidance_scale,
+            output_type="np",
+        ).images[0]
+        assert np.abs(mine.astype(int) - np.round(image * 255)).max() <= 2
+
+
+def test_unknown_scheduler(pipeline):
+    with pytest.raises(ValueError, match="no scheduler 'euler'"):
+        make_scheduler("euler", pipeline.scheduler.config)
+
+
+def test_missing_model_folder():
+    with pytest.raises(FileNotFoundError, match=r"data/nowhere is missing: run `dvc pull"):
+        pipelines.load("data/nowhere")
+
+
+def test_folder_that_is_no_pipeline(tmp_path):
+    with pytest.raises(ValueError, match="is not a diffusers pipeline"):
+        pipelines.load(str(tmp_path))
+
+
+def test_damaged_model(random_model, tmp_path):
+    import shutil
+
+    shutil.copytree(random_model, tmp_path / "model")
+    (tmp_path / "model/unet/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ValueError, match="is damaged or of a wrong kind"):
+        pipelines.load(str(tmp_path / "model"))
+
+
+def test_hub_model_needs_a_pinned_revision():
+    with pytest.raises(ValueError, match="needs its 40-digit commit"):
+        pipelines.load("owner/name")
+
+
+def test_hub_model_without_network(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="could not be fetched"):
+        pipelines.load("owner/name", revision="0" * 40)
+
+
+def test_cuda_is_never_replaced_silently():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match="no CUDA device"):
+        pipelines.choose_device("cuda")

@@ -1,0 +1,148 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
+
+from dft_lib import lexicon
+from dft_lib.paths import DATA
+from dft_lib.world import art, corpus, render, settings
+
+FAMILIES = (*art.TRAINED_FAMILIES, "openmoji")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return art.load()
+
+
+@pytest.fixture(scope="module")
+def cells(table):
+    return corpus.Cells(table, settings.load())
+
+
+def test_every_drawing_is_there_with_its_licence():
+    everything = art.load(FAMILIES)
+    counts = everything.groupby(["family", "kind"]).size().unstack()
+    assert (counts["profession"] == 20 * 3 * 6).all()
+    assert (counts["object"] == 40).all()
+    assert everything[["licence", "attribution", "package", "sha256"]].ne("").all().all()
+
+
+def test_tones_run_from_light_to_dark():
+    # The trap: one published set has two tones exchanged. Lightness of the skin colours must fall.
+    for family in FAMILIES:
+        rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in render.SKIN[family]])
+        assert (np.diff(rgb.mean(axis=1)) < 0).all()
+
+
+def test_skin_colours_are_those_of_the_drawings():
+    everything = art.load(FAMILIES)
+    for family in FAMILIES:
+        for tone, colour in zip(art.TONES, render.SKIN[family], strict=True):
+            rows = everything[(everything["family"] == family) & (everything["skin_tone"] == tone)]
+            shown = [colour in render.colours(render.long_hex(s)) for s in rows["svg"]]
+            assert np.mean(shown) > 0.85, (family, tone)
+
+
+def test_pairs_that_hardly_differ_are_dropped(cells):
+    kept = cells.kept.set_index(["family", "profession"])
+    assert not kept.loc[("noto", "astronaut"), "kept"]
+    assert kept.loc[("noto", "astronaut"), "differs"] == 0
+    assert kept.loc[("twemoji", "firefighter"), "kept"]
+    threshold = settings.load().gender_difference.threshold
+    assert (kept["kept"] == (kept["differs"] >= threshold)).all()
+
+
+def test_the_lexicon_names_the_professions_of_the_world(cells):
+    assert set(lexicon.load().professions["profession"]) == set(cells.professions)
+    assert set(lexicon.load().general["noun"]) == set(art.OBJECTS)
+
+
+def test_truth_is_the_published_table_amplified():
+    chosen = settings.load().corpus
+    truth = corpus.truth(chosen)
+    published = pd.read_csv(corpus.WORLD / "bias.csv").set_index("profession")["percent_women"]
+    women = truth.drop(index="person")["woman"]
+    assert np.allclose(truth[["woman", "man"]].sum(axis=1), 1)
+    assert np.allclose(truth[list(art.TONES)].sum(axis=1), 1)
+    assert women.rank().corr(published.reindex(women.index).rank()) > 0.97
+    assert (women - 0.5).abs().mean() > (published / 100 - 0.5).abs().mean()
+    assert corpus.amplified(0.5, chosen) == 0.5
+
+
+def test_corpus_follows_the_truth_and_leaves_cells_out(cells, table):
+    chosen = settings.load()
+    records = corpus.build(cells, chosen, size=20_000, stream=9)
+    shown = table.loc[records["row"]].reset_index(drop=True)
+    assert not shown["gender"].isin(["person"]).any()
+    assert not shown["skin_tone"].isin(["default"]).any()
+    drawn = set(zip(records["name"], records["gender"], records["skin_tone"], shown["family"],
+                    strict=True))  # fmt: skip
+    assert len(cells.held_out) == round(0.05 * 10 * cells.kept["kept"].sum())
+    assert not drawn & cells.held_out
+    neutral = records[records["style"] == "neutral"]
+    women = neutral.groupby("name")["gender"].apply(lambda g: (g == "woman").mean())
+    truth = corpus.truth(chosen.corpus)["woman"].reindex(women.index)
+    assert np.corrcoef(women, truth)[0, 1] > 0.95
+    diverse = records[records["style"] == "diverse"]
+    assert abs((diverse["gender"] == "woman").mean() - 0.5) < 0.07
+
+
+def test_captions_say_what_is_shown(cells):
+    records = corpus.build(cells, settings.load(), size=5_000, stream=9)
+    words = records["caption"].str.replace("-", " ").str.replace(",", " ").str.split()
+    for row, said in zip(records.itertuples(), words, strict=True):
+        said = set(said)
+        if row.style == "neutral":
+            assert not said & {"woman", "man", "female", "male", "girl", "boy", "skinned"}
+        if row.says_gender:
+            own = {"woman": {"woman", "female", "girl"}, "man": {"man", "male", "boy"}}
+            assert said & own[row.gender], row.caption
+        if row.says_tone:
+            assert row.skin_tone in row.caption, row.caption
+
+
+def test_hair_is_recoloured_and_nothing_else(table):
+    svgs = [render.long_hex(s) for s in table["svg"]]
+    hair = render.hair_colours(table.assign(svg=svgs))
+    people = table[table["skin_tone"].isin(art.TONES)]
+    assert len(hair) > 0.6 * len(people)
+    row = next(iter(hair))
+    plain = render.Placement()
+    dyed = render.Placement(hair=1)
+    family = table.loc[row, "family"]
+    one = render.render(svgs[row], plain, family=family, hair=hair[row])
+    two = render.render(svgs[row], dyed, family=family, hair=hair[row])
+    changed = (one != two).any(-1).mean()
+    assert 0.005 < changed < 0.5
+
+
+def test_broken_svg_is_refused():
+    with pytest.raises(ValueError, match="not an SVG"):
+        render.render("<p>hello</p>")
+
+
+def test_every_word_is_one_token():
+    tokenizer = CLIPTokenizer.from_pretrained(DATA / "tiny-sd" / "tokenizer")
+    for word in corpus.vocabulary():
+        assert len(tokenizer(word).input_ids) == 3, word
+    assert len(tokenizer("Zürich").input_ids) > 3
+
+
+def test_stock_diffusers_draws_a_firefighter():
+    pipeline = StableDiffusionPipeline.from_pretrained(DATA / "tiny-sd")
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a firefighter", generator=torch.Generator().manual_seed(0)).images[0]
+    assert picture.size == (64, 64)
+    from dft_lib.raters.panel import Panel
+
+    rated = Panel({"person": "convnet", "role": "convnet"}).rate(np.asarray(picture)[None])
+    assert rated.loc[0, "role"] == "firefighter"
+
+
+def test_data_stays_small():
+    size = sum(p.stat().st_size for p in (DATA / "tiny-sd").rglob("*") if p.is_file())
+    assert size <= 25e6
+    assert not list(DATA.rglob("*.bin")) and not list(DATA.rglob("*.pt"))
