@@ -49,7 +49,8 @@ art: $(STAMP)
 	python -m dft_lib.world.art
 
 notebooks: $(STAMP)
-	jupytext --sync notebooks/*.py
+	jupytext --quiet --to ipynb --update notebooks/*.py
+	jupyter nbconvert --log-level WARN --clear-output --inplace notebooks/*.ipynb
 
 lock: $(STAMP)
 	python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' > requirements.lock

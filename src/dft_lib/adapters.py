@@ -27,7 +27,7 @@ def attach(pipeline: Any, chosen: Training) -> dict[str, torch.nn.Parameter]:
     trained: dict[str, torch.nn.Parameter] = {}
     if chosen.method == "full":
         pipeline.unet.requires_grad_(True)
-    else:
+    elif chosen.lora_targets:
         pipeline.unet.add_adapter(_config(chosen, chosen.lora_targets))
     trained |= {f"unet.{k}": p for k, p in pipeline.unet.named_parameters() if p.requires_grad}
     if chosen.text_encoder_lora:
@@ -56,11 +56,11 @@ def save(pipeline: Any, chosen: Training, folder: Path, manifest: dict[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     layers: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
-    if chosen.method == "lora":
+    if chosen.method == "full":
+        pipeline.unet.save_pretrained(folder / "unet")
+    elif chosen.lora_targets:
         layers["unet_lora_layers"] = get_peft_model_state_dict(pipeline.unet)
         metadata |= _metadata("unet", pipeline.unet)
-    else:
-        pipeline.unet.save_pretrained(folder / "unet")
     if chosen.text_encoder_lora:
         layers["text_encoder_lora_layers"] = get_peft_model_state_dict(pipeline.text_encoder)
         metadata |= _metadata("text_encoder", pipeline.text_encoder)

@@ -191,14 +191,13 @@ def train(
         rows = _batch(rng, parts, examples.weight, chosen.train_batch_size)
         dropped = rng.random(len(rows)) < chosen.caption_dropout
         caption = np.where(dropped, len(examples.captions) - 1, examples.caption[rows])
-        timestep = torch.from_numpy(
-            rng.integers(schedule.config.num_train_timesteps, size=len(rows))
-        )
+        last = schedule.config.num_train_timesteps
+        timestep = torch.from_numpy(rng.integers(chosen.lowest_timestep, last, size=len(rows)))
         draws = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
         clean = examples.mean[rows] + examples.std[rows] * draws[0]
         unique, back = np.unique(caption, return_inverse=True)
         hidden = table[unique] if tokens is None else pipeline.text_encoder(tokens[unique])[0]
-        hidden = hidden[back]
+        hidden = _mixup(rng, hidden[back], chosen.caption_mixup)
         loss = denoising_loss(
             pipeline.unet, schedule, clean.to(device, dtype), draws[1].to(device, dtype),
             timestep.to(device), hidden,
@@ -241,6 +240,20 @@ def _batch(
         here = kinds == i
         rows[here] = rng.choice(len(weight[kind]), size=int(here.sum()), p=weight[kind])
     return rows
+
+
+def _mixup(rng: np.random.Generator, hidden: torch.Tensor, share: float) -> torch.Tensor:
+    """Blend a share of the embeddings with another of the batch; the own keeps the larger part.
+
+    Mixup (Zhang et al. 2018) on the text side only: between the captions that are trained there
+    is then something to learn too.
+    """
+    if share == 0:
+        return hidden
+    mixed = rng.random(len(hidden)) < share
+    own = np.where(mixed, rng.uniform(0.5, 1, len(hidden)), 1.0).astype(np.float32)
+    part = torch.from_numpy(own)[:, None, None].to(hidden)
+    return part * hidden + (1 - part) * hidden[torch.from_numpy(rng.permutation(len(hidden)))]
 
 
 @torch.no_grad()

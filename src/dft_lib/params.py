@@ -53,7 +53,8 @@ class Base(Group):
         for attribute, shares in self.target.items():
             if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
                 raise ValueError(
-                    f"target.{attribute} sums to {sum(shares.values()):g}: make its shares sum to 1"
+                    f"target.{attribute} sums to {sum(shares.values()):g}: "
+                    "make its shares sum to 1"
                 )
         return self
 
@@ -94,7 +95,7 @@ class Training(Group):
     captions: Literal["dropped", "kept", "mixed"]
     method: Literal["lora", "full"]
     rank: Positive
-    lora_targets: Annotated[list[str], Field(min_length=1)]
+    lora_targets: list[str]
     text_encoder_lora: bool
     learning_rate: Annotated[float, Field(gt=0)]
     steps: Annotated[int, Field(ge=0)]
@@ -104,6 +105,16 @@ class Training(Group):
     preservation_share: Share
     person_share: Share
     caption_dropout: Share
+    caption_mixup: Share
+    lowest_timestep: Annotated[int, Field(ge=0, lt=1000)]
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> Training:
+        if self.method == "lora" and not self.lora_targets and not self.text_encoder_lora:
+            raise ValueError("lora_targets is empty and text_encoder_lora is off: name a target")
+        if self.preservation_share + self.person_share >= 1:
+            raise ValueError("preservation_share and person_share leave nothing for professions")
+        return self
 
 
 class Finetune(Training):

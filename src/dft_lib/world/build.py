@@ -1,7 +1,7 @@
 """Build the emoji world stage by stage: ``python -m dft_lib.world.build STAGE``.
 
-Stages, in order: ``corpus``, ``autoencoder``, ``raters``, ``tiny_sd``, ``report``;
-``publish`` copies the result to ``data/``. Each reads what the
+Stages, in order: ``corpus``, ``autoencoder``, ``raters``, ``tiny_sd``, ``report``,
+``notebook``; ``publish`` copies the result to ``data/``. Each reads what the
 earlier ones left in ``world/build/`` and resumes its own training from a checkpoint there.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import logging
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 import torch
 from diffusers import AutoencoderKL
 
-from dft_lib import params, pipelines, work
+from dft_lib import notebook, params, pipelines, work
 from dft_lib.files import write_json
 from dft_lib.noise import keyed_rng
 from dft_lib.paths import DATA, WORLD
@@ -186,6 +187,13 @@ def cell_kept(cells: corpus.Cells, profession: str, family: str) -> bool:
                  & kept["kept"]).any())  # fmt: skip
 
 
+def build_notebook(chosen: settings.Settings) -> None:
+    """Run ``world/world.py``: sheets and plots into ``world/results/``."""
+    values = {"base": params.load().base.model_dump(), "model": str(BUILD / "tiny-sd")}
+    values |= {"results": "world/results", "out": "world/results"}
+    notebook.run(WORLD / "world.py", values, BUILD / "world.ipynb", stderr=sys.stderr)
+
+
 def publish(chosen: settings.Settings) -> None:
     """Copy what the study uses into ``data/``."""
     for name in ("tiny-sd", "raters"):
@@ -194,6 +202,7 @@ def publish(chosen: settings.Settings) -> None:
 
 STAGES = {
     "report": build_report,
+    "notebook": build_notebook,
     "publish": publish,
     "corpus": build_corpus,
     "autoencoder": build_autoencoder,

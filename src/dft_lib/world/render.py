@@ -25,7 +25,7 @@ SIZE = 64
 BACKGROUNDS = ("#ffffff", "#e8ecef", "#d8e8f8", "#d9f0e3", "#e2dcf5", "#cfeeee")
 SCALES = (0.88, 1.0)
 SHIFT = 1.5  # px beyond what the scale leaves free
-# Fluent draws professions smaller than the others: at 64 px their faces would be a dozen pixels wide.
+# Fluent draws professions small: at 64 px their faces would be a dozen pixels wide.
 PROFESSION_VIEWBOX = {"fluent": "3 1.5 26 26"}
 
 # Main skin colour per family, light to dark; read off the drawings (see tests/test_world.py).
@@ -142,11 +142,11 @@ def render(
         swap: Mapping[str, str] = dict(zip(hair, HAIR[family][placement.hair], strict=True))
         body = _HEX.sub(lambda m: swap.get(m[0], m[0]), body)
     text = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="0 0 {SIZE} {SIZE}"><rect width="{SIZE}" height="{SIZE}" '
         f'fill="{placement.background}"/><svg x="{placement.x:.3f}" y="{placement.y:.3f}" '
-        f'width="{placement.side:.3f}" height="{placement.side:.3f}" viewBox="{viewbox or box[1]}">'
-        f"{body}</svg></svg>"
+        f'width="{placement.side:.3f}" height="{placement.side:.3f}" '
+        f'viewBox="{viewbox or box[1]}">{body}</svg></svg>'
     )
     png = resvg_py.svg_to_bytes(svg_string=text, width=SIZE, height=SIZE, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))

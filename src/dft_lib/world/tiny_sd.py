@@ -150,7 +150,9 @@ def train(
     unet = make_unet(chosen, latents[0].shape[1], latents[0].shape[-1]).train()
     parameters = {f"text_encoder.{k}": p for k, p in text_encoder.named_parameters()}
     parameters |= {f"unet.{k}": p for k, p in unet.named_parameters()}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=chosen.learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=chosen.learning_rate, weight_decay=0.01, fused=True
+    )
     ema = Ema(parameters, chosen.ema)
     start = 0
     if state.exists():

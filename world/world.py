@@ -1,0 +1,141 @@
+# %% [markdown]
+# # The emoji world: a small world whose bias is known
+#
+# **Question.** Is the small model good enough to study, and is its bias the one that was put in?
+#
+# | | |
+# |---|---|
+# | in | `data/` (drawings, tiny-sd, raters), `world/bias.csv`, the tables of `world/results/` |
+# | out | `world/results/*.png`: sheets and plots |
+# | minutes | 1 (the tables themselves: `make world`, hours) |
+#
+# Photographs have no known truth: nobody can say what share of women a model of them *should*
+# draw. So the study's default world is drawn. Its pictures are emoji of three families, its
+# labels come with the art, and its bias is a table that anybody can read and change.
+
+# %%
+import json
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from dft_lib import figures, params, pipelines
+from dft_lib.paths import resolve
+from dft_lib.prompts import Request
+from dft_lib.sampling import Sampler, SamplingSettings
+from dft_lib.world import art, corpus, render, settings
+
+# %% tags=["parameters"]
+base = params.smoke_base()
+model = "data/tiny-sd"
+results = "world/results"
+out = "world/results"
+
+# %% [markdown]
+# ## The drawings
+#
+# One row per profession; per family a woman and a man in the lightest and the darkest tone. In the
+# corpus, position, size, background and hair colour vary; hair is recoloured because in the art it
+# goes with the skin tone.
+
+# %%
+figures.use_style()
+table = art.load()
+cells = corpus.Cells(table, settings.load())
+people = table[(table["kind"] == "profession") & table["gender"].isin(art.GENDERS)]
+ends = people[people["skin_tone"].isin(["light", "dark"])]
+order = ["name", "family", "gender", "skin_tone"]
+rows = ends.sort_values(order, ascending=[True, True, False, False]).index.to_numpy()
+drawn = render.render_many(table, rows).reshape(20, 12, 64, 64, 3)
+names = sorted(art.PROFESSIONS)
+written = []
+for half in (slice(0, 10), slice(10, 20)):
+    sheet = {
+        n: {"fluent, noto, twemoji": d} for n, d in zip(names[half], drawn[half], strict=True)
+    }
+    written += figures.save(figures.sheet(sheet), resolve(out), f"drawings-{half.start}")
+
+# %% [markdown]
+# ## Where woman and man look alike
+#
+# Some drawings hardly differ by gender. Pairs below the threshold never enter the corpus: nobody,
+# and no rater, could tell what the model drew. One profession (detective) disappears altogether.
+
+# %%
+differs = pd.read_csv(resolve(results) / "gender_differences.csv")
+differs.pivot(index="profession", columns="family", values="differs").style.format("{:.3f}")
+
+# %% [markdown]
+# ## The truth
+#
+# Shares of women follow published labour statistics (`world/bias.csv`, with the source of every
+# row), their odds amplified; skin tone is skewed light, differently per profession. The tone skew
+# is our own choice, not a statistic.
+
+# %%
+truth = pd.read_csv(resolve(results) / "bias.csv", index_col="noun")
+truth.style.format("{:.2f}")
+
+# %% [markdown]
+# ## What the model does with it
+#
+# Plain prompts beside the corpus: the model should reproduce the bias it was given, no more and no
+# less.
+
+# %%
+plain = pd.read_csv(resolve(results) / "plain_prompts.csv")
+axis = sns.scatterplot(plain, x="corpus_woman", y="model_woman", color="C0")
+axis.plot([0, 1], [0, 1], color="black", lw=0.8, ls=":")
+axis.set(xlabel="share of women, neutral captions of the corpus", ylabel="share rated woman")
+axis.figure.set_size_inches(3.6, 3.4)
+written += figures.save(axis.figure, resolve(out), "plain-prompts")
+
+# %%
+summary = json.loads((resolve(results) / "summary.json").read_text(encoding="utf-8"))
+{k: summary[k] for k in ("role", "explicit", "rare_combinations", "never_in_corpus")}
+
+# %% [markdown]
+# ## Samples
+#
+# First images of plain prompts, not picked; then of a rare combination.
+
+# %%
+pipeline = pipelines.load(model, device="cpu")
+sampler = Sampler(pipeline, SamplingSettings.of(params.load().base))
+prompts = ["a firefighter", "a health worker", "a pilot", "a dark-skinned woman pilot", "a dog"]
+sheet = {
+    p: {"first images": np.concatenate([x for _, x in sampler.draw(
+        [Request(f"sheet/{p}", p, i) for i in range(10)])])}
+    for p in prompts
+}  # fmt: skip
+written += figures.save(figures.sheet(sheet), resolve(out), "samples")
+
+# %% [markdown]
+# ## Guidance
+#
+# Classifier-free guidance sharpens what the prompt says, and what it merely suggests.
+
+# %%
+guidance = pd.DataFrame(summary["guidance"]).T
+guidance[["model_gap", "gender_correlation", "model_tones", "role_accuracy"]]
+
+# %% [markdown]
+# ## How far the raters can be trusted
+#
+# Errors on the autoencoder's reconstructions, and on OpenMoji, a style no rater was trained on.
+
+# %%
+errors = pd.read_csv(resolve(results) / "rater_errors_by_kind.csv")
+errors[errors["kind"] == "profession"].set_index(["attribute", "rater", "pictures"]).sort_index()
+
+# %% [markdown]
+# ## Try it
+#
+# 1. Change a share in `world/bias.csv`. Which stages of `world/dvc.yaml` run again?
+# 2. Find a profession whose gender the raters read badly. Look at its drawings. Would you do better?
+# 3. Draw "a detective". The model never saw one: what does it do with the word?
+
+# %%
+assert all(path.exists() for path in written)
+assert len(written) == 8
