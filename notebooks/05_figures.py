@@ -15,7 +15,8 @@
 # %%
 import numpy as np
 
-from dft_lib import figures, params, stages
+from dft_lib import figures, params
+from dft_lib.files import write_table
 from dft_lib.paths import resolve
 
 # %% [markdown]
@@ -47,7 +48,7 @@ figures.use_style()
 
 # %%
 headline = figures.headline(summaries)
-stages.write_table(resolve(out) / "headline.csv", headline)
+write_table(resolve(out) / "headline.csv", headline)
 headline.set_index("label").filter(regex="_gap_(seen|held_out|person)$|role|explicit|general").T
 
 # %% [markdown]

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from dft_lib import work
@@ -45,12 +46,13 @@ def test_other_parameters_get_another_folder(scratch):
 
 def test_a_kernel_whose_runner_is_gone_is_ended(scratch):
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
-    runner = json.dumps([gone.pid, 1.0])
+    runner = json.dumps([[gone.pid, 1.0]])
     gone.wait()
     process = hold(scratch, runner)
     with work.workspace("stage", {"a": 1}) as folder:
         assert (folder / "held").exists()
-    assert process.wait(10) != 0
+    process.wait(10)
+    assert not psutil.pid_exists(process.pid)
 
 
 def test_a_living_run_is_left_alone(scratch):

@@ -33,17 +33,23 @@ def test_every_drawing_is_there_with_its_licence():
 def test_tones_run_from_light_to_dark():
     # The trap: one published set has two tones exchanged. Lightness of the skin colours must fall.
     for family in FAMILIES:
-        rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in render.SKIN[family]])
-        assert (np.diff(rgb.mean(axis=1)) < 0).all()
+        light = [rgb(colour).mean() for colour in render.SKIN[family]]
+        assert (np.diff(light) < 0).all()
+
+
+def rgb(colour):
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
 
 
 def test_skin_colours_are_those_of_the_drawings():
+    # Twemoji writes some colours one level off, hence the small tolerance.
     everything = art.load(FAMILIES)
     for family in FAMILIES:
         for tone, colour in zip(art.TONES, render.SKIN[family], strict=True):
             rows = everything[(everything["family"] == family) & (everything["skin_tone"] == tone)]
-            shown = [colour in render.colours(render.long_hex(s)) for s in rows["svg"]]
-            assert np.mean(shown) > 0.85, (family, tone)
+            used = [render.colours(render.long_hex(svg)) for svg in rows["svg"]]
+            shown = [any(np.abs(rgb(c) - rgb(colour)).max() <= 2 for c in u) for u in used]
+            assert np.mean(shown) > 0.95, (family, tone)
 
 
 def test_pairs_that_hardly_differ_are_dropped(cells):

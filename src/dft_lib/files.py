@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -50,6 +51,14 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as sorted, indented JSON with a final newline, atomically."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(path, text)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV (six significant digits) or Parquet, atomically."""
+    if path.suffix == ".csv":
+        write_atomic(path, lambda part: table.to_csv(part, index=False, float_format="%.6g"))
+    else:
+        write_atomic(path, lambda part: table.to_parquet(part, index=False, compression="zstd"))
 
 
 def save_tensors(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import torch
 from diffusers import DiffusionPipeline
 
 from dft_lib.paths import resolve, show
+from dft_lib.work import hash_of
 
-log = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _said: set[str] = set()
 
@@ -34,7 +33,7 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> tuple[torch.devi
     line = f"device {where} ({why}), {str(kind).removeprefix('torch.')}"
     if line not in _said:
         _said.add(line)
-        log.info(line)
+        print(line)
     return where, kind
 
 
@@ -116,3 +115,9 @@ def load(
 def describe(model: str, revision: str | None) -> str:
     """Return the name that records carry: folder or hub id, with its revision if any."""
     return f"{model}@{revision}" if revision else show(Path(resolve(model)))
+
+
+def fingerprint(model: str, revision: str | None) -> str:
+    """Return what identifies a model's weights: the folder's hash, or hub id and revision."""
+    folder = resolve(model)
+    return hash_of(folder) if folder.is_dir() else f"{model}@{revision}"

@@ -1,8 +1,8 @@
 """Work in progress: a folder per stage and parameters, under a lock, that survives `kill -9`.
 
 ``kill -9`` of `dvc` or of the runner leaves the notebook's kernel running. So every workspace
-names its owner (the process that works, and the runner that started it); whoever comes next and
-finds the lock held by a kernel whose runner is gone ends that kernel and goes on from its files.
+names its owner (the process that works, and those that wait for it); whoever comes next and
+finds the lock held by a kernel that nobody waits for ends that kernel and goes on from its files.
 """
 
 from __future__ import annotations
@@ -24,17 +24,26 @@ from dft_lib.paths import SCRATCH, show
 RUNNER_VARIABLE = "DFT_RUNNER"  # set by dft_lib.notebook for the kernel it starts
 
 
-def _identity(pid: int) -> list[float]:
-    """Return [pid, start time]: a pid alone may have been given to another process since."""
-    return [pid, psutil.Process(pid).create_time()]
+Identity = list[float]  # [pid, start time]: a pid alone may since belong to another process
+
+
+def _identity(process: psutil.Process) -> Identity:
+    return [process.pid, process.create_time()]
 
 
 def identity() -> str:
-    """Return this process's identity for `RUNNER_VARIABLE`."""
-    return json.dumps(_identity(os.getpid()))
+    """Return the identities of this runner and of its ancestors up to `dvc`, as JSON.
+
+    If any of them is gone, nobody waits for the kernel's work any more.
+    """
+    me = psutil.Process()
+    parents = me.parents()
+    is_dvc = [any(Path(part).name == "dvc" for part in p.cmdline()[:2]) for p in parents]
+    above = parents[: is_dvc.index(True) + 1] if any(is_dvc) else []
+    return json.dumps([_identity(p) for p in (me, *above)])
 
 
-def _alive(identity: list[float]) -> bool:
+def _alive(identity: Identity) -> bool:
     try:
         process = psutil.Process(int(identity[0]))
         same = abs(process.create_time() - identity[1]) < 1
@@ -44,16 +53,18 @@ def _alive(identity: list[float]) -> bool:
 
 
 def _end_stale(owner: Path) -> bool:
-    """End the owner if the runner that started it is gone; say whether it was ended."""
+    """End the owner, and its runner, if whoever started them is gone; say whether so."""
     try:
         names = json.loads(owner.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    if _alive(names["runner"]) or not _alive(names["worker"]):
+    if all(_alive(runner) for runner in names["runners"]):
         return False
-    process = psutil.Process(int(names["worker"][0]))
-    process.kill()
-    process.wait(30)
+    for one in (names["runners"][0], names["worker"]):
+        if _alive(one):
+            process = psutil.Process(int(one[0]))
+            process.kill()
+            process.wait(30)
     return True
 
 
@@ -88,9 +99,9 @@ def workspace(stage: str, key: Any) -> Iterator[Path]:
             ) from None
         lock.acquire(timeout=30)
     try:
-        me = _identity(os.getpid())
-        runner = json.loads(os.environ.get(RUNNER_VARIABLE, "null")) or me
-        owner.write_text(json.dumps({"worker": me, "runner": runner}), encoding="utf-8")
+        me = _identity(psutil.Process())
+        runners = json.loads(os.environ.get(RUNNER_VARIABLE, "null")) or [me]
+        owner.write_text(json.dumps({"worker": me, "runners": runners}), encoding="utf-8")
         yield folder
     finally:
         lock.release()

@@ -20,13 +20,12 @@ import torch
 from diffusers import AutoencoderKL
 
 from dft_lib import notebook, params, pipelines, work
-from dft_lib.files import write_json
+from dft_lib.files import write_json, write_table
 from dft_lib.noise import keyed_rng
 from dft_lib.paths import DATA, WORLD
 from dft_lib.raters.networks import save
 from dft_lib.raters.panel import Panel
 from dft_lib.sampling import SamplingSettings
-from dft_lib.stages import write_table
 from dft_lib.world import art, autoencoder, corpus, raters, render, report, settings, tiny_sd
 
 log = logging.getLogger(__name__)

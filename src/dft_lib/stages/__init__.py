@@ -1,0 +1,8 @@
+"""The study's verbs, one per notebook and file, so that a stage depends on its own verb only."""
+
+from dft_lib.stages.evaluate import evaluate_arm
+from dft_lib.stages.finetune import train_arm
+from dft_lib.stages.prompts import make_prompts
+from dft_lib.stages.synthesis import synthesise
+
+__all__ = ["evaluate_arm", "make_prompts", "synthesise", "train_arm"]

@@ -1,0 +1,74 @@
+"""Notebook 04: draw and judge every prompt with every model of one arm."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from dft_lib import adapters, evaluation, pipelines, prompts, shards, synthesis, work
+from dft_lib.files import write_json, write_table
+from dft_lib.params import Base, Evaluate
+from dft_lib.paths import resolve, show
+from dft_lib.raters.panel import Panel, require_apart
+from dft_lib.sampling import Sampler, SamplingSettings
+
+
+def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
+    """04: draw and judge every prompt with every model of one arm; return the ratings.
+
+    Writes images and ratings to ``out/<arm>/``, and ``<arm>.json`` and ``<arm>.csv`` to
+    ``results``.
+    """
+    pipelines.set_threads(base.threads)
+    models = resolve(settings.models) / name
+    manifest = adapters.read_manifest(models)
+    require_apart(base.steer, base.judge, manifest["raters_used"])
+    grid_path = resolve(settings.prompts) / "evaluation.csv"
+    grid = prompts.read_grid(grid_path)
+    missing = sorted(set(settings.training_seeds) - set(manifest["seeds"]))
+    if manifest["training"] is not None and missing:
+        raise ValueError(f"{show(models)} has no model of seed {missing[0]}: run 03 for this arm")
+    key = [
+        name,
+        base.model_dump(),
+        settings.model_dump(),
+        pipelines.fingerprint(base.model, base.revision),
+    ]
+    with work.workspace(
+        f"evaluate-{name}", [*key, work.hash_of(grid_path), work.hash_of(models)]
+    ) as folder:
+        publish = folder / "publish"
+        panel = Panel(base.judge)
+        parts = []
+        for seed in settings.training_seeds if manifest["training"] is not None else [-1]:
+            pipeline = pipelines.load(
+                base.model, revision=base.revision, device=base.device, dtype=base.dtype
+            )
+            if seed >= 0:
+                adapters.load(pipeline, models / f"seed-{seed}")
+            paths = synthesis.draw_shards(
+                Sampler(pipeline, SamplingSettings.of(base)),
+                grid,
+                publish / (f"seed-{seed}" if seed >= 0 else "base"),
+                shard_size=settings.shard_size,
+                about={
+                    "arm": name,
+                    "seed": seed,
+                    "model": pipelines.describe(base.model, base.revision),
+                },
+                label=f"evaluate {name}" + (f", seed {seed}" if seed >= 0 else ""),
+            )
+            for path in paths:
+                pictures, records = shards.read(path)
+                parts.append(
+                    pd.concat([records, panel.rate(pictures).add_prefix("rated_")], axis=1)
+                )
+        ratings = pd.concat(parts, ignore_index=True)
+        write_table(publish / "ratings.parquet", ratings)
+        work.publish(publish, resolve(settings.out) / name)
+    table = evaluation.per_prompt(ratings, base.target, settings.training_seeds, base.held_out)
+    results = resolve(settings.results)
+    write_table(results / f"{name}.csv", table.assign(arm=name))
+    summary = evaluation.summarise(table, ratings, base.target)
+    about_arm = {"arm": name, "label": manifest["label"], "judges": base.judge}
+    write_json(results / f"{name}.json", about_arm | summary)
+    return ratings

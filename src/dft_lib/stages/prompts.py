@@ -1,0 +1,26 @@
+"""Notebook 01: write the prompt grids."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from dft_lib import lexicon, prompts
+from dft_lib.files import write_table
+from dft_lib.params import Base, Prompts
+from dft_lib.paths import resolve
+
+
+def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """01: write the training and the evaluation grid; return both."""
+    words = lexicon.load(settings.lexicon_folder)
+    for attribute, shares in base.target.items():
+        if list(shares) != list(words.words(attribute)):
+            raise ValueError(
+                f"base.target.{attribute} names {', '.join(shares)}, but groups.csv has "
+                f"{', '.join(words.words(attribute))}: make them the same, in the same order"
+            )
+    training_grid = prompts.training_grid(words, settings)
+    evaluation_grid = prompts.evaluation_grid(words, settings, base.held_out)
+    write_table(resolve(settings.out) / "training.csv", training_grid)
+    write_table(resolve(settings.out) / "evaluation.csv", evaluation_grid)
+    return training_grid, evaluation_grid
