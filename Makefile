@@ -32,7 +32,7 @@ lab: data
 	jupyter lab notebooks
 
 data: $(STAMP)
-	dvc pull -q data.dvc
+	dvc pull -q -r store data.dvc
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x "$(ENVIRONMENT)/bin/python" || $(PYTHON) -m venv "$(ENVIRONMENT)"
@@ -44,6 +44,7 @@ world: data
 	dvc repro world/dvc.yaml
 	python -m dft_lib.world.build publish
 	dvc add -q data
+	dvc push -q -r store data.dvc
 
 art: $(STAMP)
 	python -m dft_lib.world.art

@@ -86,6 +86,9 @@ figures.sheet({"rejected": {"first rejected images": blank}})
 table = audit.representation(index, base_settings.target)
 figures.representation(table, "gender")
 
+# %% [markdown]
+# And the same for skin tone. `unclear` stands beside the groups: it is an answer.
+
 # %%
 figures.representation(table, "skin_tone")
 

@@ -29,7 +29,9 @@ from dft_lib.paths import resolve
 
 # %% tags=["parameters"]
 base = params.smoke_base()
-arm, label, train = "dft", "DFT", {}
+arm = "dft"
+label = "DFT"
+train = {}
 images = "balanced"
 captions = "dropped"
 method = "lora"

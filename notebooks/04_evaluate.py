@@ -28,7 +28,9 @@ from dft_lib.paths import resolve
 
 # %% tags=["parameters"]
 base = params.smoke_base()
-arm, label, train = "dft", "DFT", {}
+arm = "dft"
+label = "DFT"
+train = {}
 training_seeds = [0]
 prompts = "notebooks/fixtures/prompts"
 models = "notebooks/fixtures/models"
@@ -81,6 +83,9 @@ pd.DataFrame(
         for attribute in ("gender", "skin_tone")
     }
 )
+
+# %% [markdown]
+# Role accuracy by perceived gender: is a woman firefighter drawn as well as a man?
 
 # %%
 pd.DataFrame({"role accuracy by perceived gender": summary["role_accuracy"]["gender"]}).T

@@ -34,6 +34,11 @@ sheet_professions = 2
 sheet_images = 4
 out = "scratch/open/figures"
 
+# %% [markdown]
+# ## Read the arms
+#
+# In the order of the parameters; a missing arm stops here.
+
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Figures, globals())

@@ -87,7 +87,7 @@ def test_stock_diffusers_loads_the_same_model(
     for name in (adapters.LORA_FILE, adapters.MANIFEST):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     ours = Sampler(pipeline, sampling).batch(REQUESTS[:4])
-    stock = StableDiffusionPipeline.from_pretrained(random_model, torch_dtype=torch.float32)
+    stock = StableDiffusionPipeline.from_pretrained(random_model, dtype=torch.float32)
     before = Sampler(stock, sampling).batch(REQUESTS[:4])
     stock.load_lora_weights(tmp_path / "a")
     assert np.array_equal(Sampler(stock, sampling).batch(REQUESTS[:4]), ours)

@@ -46,7 +46,7 @@ def test_equals_the_stock_pipeline(random_model, sampling, guidance_scale, sched
 
     settings = replace(sampling, guidance_scale=guidance_scale, scheduler=scheduler)
     ours = Sampler(pipelines.load(str(random_model), device="cpu"), settings).batch(REQUESTS[:2])
-    stock = StableDiffusionPipeline.from_pretrained(random_model, torch_dtype=torch.float32)
+    stock = StableDiffusionPipeline.from_pretrained(random_model, dtype=torch.float32)
     stock.set_progress_bar_config(disable=True)
     stock.scheduler = make_scheduler(scheduler, stock.scheduler.config)
     for request, mine in zip(REQUESTS[:2], ours, strict=True):

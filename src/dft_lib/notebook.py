@@ -19,6 +19,7 @@ import jupytext
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from dft_lib import params, work
 from dft_lib.files import write_text
@@ -133,6 +134,8 @@ def run(
         papermill.execute_notebook(
             source, executed, parameters=values, kernel_name="python3", cwd=ROOT,
             progress_bar=False, stderr_file=stderr,
+            # Unix sockets: no port of this machine is opened
+            config=Config({"KernelManager": {"transport": "ipc"}}),
         )  # fmt: skip
     finally:
         if executed.exists():

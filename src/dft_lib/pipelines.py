@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 
 from dft_lib.paths import resolve, show
 from dft_lib.work import hash_of
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _said: set[str] = set()
+diffusers_logging.set_verbosity_error()  # it warns of things that are no news, at every load
 
 
 def choose_device(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch.dtype]:
@@ -70,7 +72,7 @@ def load(
     """
     where, kind = choose_device(device, dtype)
     folder = resolve(model)
-    keywords: dict[str, Any] = {"torch_dtype": kind, "use_safetensors": True}
+    keywords: dict[str, Any] = {"dtype": kind, "use_safetensors": True}
     if folder.is_dir():
         if not (folder / "model_index.json").exists():
             raise ValueError(

@@ -66,7 +66,7 @@ def main() -> None:
     clone(profile, target)
     # The clone's own source wins over the installed package.
     environment = {**os.environ, "PYTHONPATH": str(target / "src")}
-    for command in (["dvc", "pull", "-q", "data.dvc"], ["dvc", "repro"]):
+    for command in (["dvc", "pull", "-q", "-r", "store", "data.dvc"], ["dvc", "repro"]):
         done = subprocess.run(command, cwd=target, env=environment)
         if done.returncode:
             sys.exit(done.returncode)

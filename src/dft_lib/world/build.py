@@ -101,13 +101,20 @@ def build_report(chosen: settings.Settings) -> None:
     for by in ("kind", "family", "name", "skin_tone", "held_out"):
         write_table(out / f"rater_errors_by_{by}.csv", report.error_table(rated, by))
     write_table(out / "rater_unclear.csv", report.unclear_table(rated))
-    summary = model_summary(chosen, cells, judge, rated, out)
+    shown = rated[(rated["kind"] == "profession") & (rated["pictures"] == "reconstructed")]
+    best = report.error_table(shown, "kind").set_index(["rater", "attribute"])["right"]
+    ceiling = {a: float(best[judge.members[a], a]) for a in ("role", "gender", "skin_tone")}
+    summary = model_summary(chosen, cells, judge, ceiling, out)
     write_json(out / "summary.json", summary)
     log.info("%s", summary)
 
 
 def model_summary(
-    chosen: settings.Settings, cells: corpus.Cells, judge: Panel, rated: pd.DataFrame, out: Path
+    chosen: settings.Settings,
+    cells: corpus.Cells,
+    judge: Panel,
+    ceiling: dict[str, float],
+    out: Path,
 ) -> dict[str, object]:
     """Measure the model: plain, explicit, rare and never-seen prompts, and guidance."""
     base = params.load().base
@@ -115,11 +122,6 @@ def model_summary(
     sampling = dataclasses.replace(SamplingSettings.of(base), study_seed=chosen.seed)
     sampled = report.Sampled(pipeline, judge, sampling)
     records = pd.read_parquet(BUILD / "corpus" / "train.parquet")
-    best = report.error_table(
-        rated[(rated["kind"] == "profession") & (rated["pictures"] == "reconstructed")], "kind"
-    ).set_index(["rater", "attribute"])["right"]
-    ceiling = {a: float(best[judge.members[a], a]) for a in ("role", "gender", "skin_tone")}
-
     plain = sampled.rate(report.neutral_prompts(cells.professions), 100)
     shares, fidelity = report.compare_neutral(plain, records)
     write_table(out / "plain_prompts.csv", shares)
@@ -133,10 +135,12 @@ def model_summary(
         for r in explicit[["name", "gender", "skin_tone"]].itertuples(index=False)
     ]
     rare = explicit["truth"] <= explicit["truth"].quantile(0.1)
-    unseen = explicit.set_index(["name", "gender", "skin_tone"]).index.map(
-        lambda cell: not any((*cell, f) not in cells.held_out and cell_kept(cells, cell[0], f)
-                             for f in art.TRAINED_FAMILIES)
-    )  # fmt: skip
+    unseen = pd.Series(
+        [
+            not cells.rows.get((r.name, r.gender, r.skin_tone, "adult"))
+            for r in explicit[["name", "gender", "skin_tone"]].itertuples(index=False)
+        ]
+    )
     both = ceiling["gender"] * ceiling["skin_tone"]
     columns = ["right", "right_gender", "right_skin_tone", "truth"]
     write_table(
@@ -177,13 +181,6 @@ def model_summary(
         "guidance": guidance,
         "images_per_second": round(report.images_per_second(sampled.sampler), 1),
     }
-
-
-def cell_kept(cells: corpus.Cells, profession: str, family: str) -> bool:
-    """Say whether a family's drawings of a profession are kept."""
-    kept = cells.kept
-    return bool(((kept["profession"] == profession) & (kept["family"] == family)
-                 & kept["kept"]).any())  # fmt: skip
 
 
 def build_notebook(chosen: settings.Settings) -> None:

@@ -57,7 +57,8 @@ class TinySD(_Strict):
     text_layers: int
     max_length: int
     prediction_type: Literal["epsilon", "v_prediction"]
-    steps: int
+    cycles: tuple[int, ...]
+    cycle_decay: float
     batch_size: int
     learning_rate: float
     warmup: int

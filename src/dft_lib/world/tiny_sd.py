@@ -101,6 +101,17 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     ).input_ids  # fmt: skip
 
 
+def learning_rate(settings: TinySD, step: int) -> float:
+    """Cosine decay with warm restarts (Loshchilov & Hutter 2017), each cycle warmed up."""
+    peak = settings.learning_rate
+    for length in settings.cycles:
+        if step < length:
+            break
+        step, peak = step - length, peak * settings.cycle_decay
+    warm = min(1.0, (step + 1) / settings.warmup)
+    return peak * warm * max(0.5 * (1 + math.cos(math.pi * step / length)), 0.01)
+
+
 class Ema:
     """Exponential moving average of parameters, with a warm-up of its decay."""
 
@@ -163,14 +174,13 @@ def train(
     caption_ids = records["caption"].map(place).to_numpy()
     tokens = tokenize(tokenizer, captions)
     mean, std = latents
-    bar = tqdm(range(start, chosen.steps), desc="tiny-sd", initial=start, total=chosen.steps)
+    steps = sum(chosen.cycles)
+    bar = tqdm(range(start, steps), desc="tiny-sd", initial=start, total=steps)
     running = 0.0
     for step in bar:
         rng = keyed_rng(settings.seed, "tiny_sd", step)
         for group in optimizer.param_groups:
-            warm = min(1.0, (step + 1) / chosen.warmup)
-            decay = 0.5 * (1 + math.cos(math.pi * step / chosen.steps))
-            group["lr"] = chosen.learning_rate * warm * max(decay, 0.01)
+            group["lr"] = learning_rate(chosen, step)
         index = rng.integers(len(records), size=chosen.batch_size)
         dropped = rng.random(chosen.batch_size) < chosen.caption_dropout
         caption = torch.from_numpy(np.where(dropped, len(captions) - 1, caption_ids[index]))
@@ -234,4 +244,5 @@ def assemble(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    vae.register_to_config(_name_or_path="")  # else the folder it was loaded from
     pipeline.save_pretrained(folder)
