@@ -5,6 +5,8 @@ PYTHON ?= python3.11
 ENVIRONMENT := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
 STAMP := $(ENVIRONMENT)/.dft-installed
 export PATH := $(ENVIRONMENT)/bin:$(PATH)
+# This clone's code, whichever clone the environment was made by.
+export PYTHONPATH := $(CURDIR)/src
 export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
@@ -29,7 +31,7 @@ test: data
 	pytest
 
 lab: data
-	jupyter lab notebooks
+	jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 data: $(STAMP)
 	dvc pull -q -r store data.dvc

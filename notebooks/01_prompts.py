@@ -11,7 +11,8 @@
 #
 # Diversity fine-tuning (DFT) multiplies lists of words: professions x perceived genders x perceived
 # skin tones. This notebook does the multiplication, and keeps apart what may train a model and what
-# judges it. Every later notebook reads these two tables and nothing else of the lexicon.
+# judges it. Notebook 02 draws from the first table and notebook 04 from the second; no later notebook
+# opens the lexicon.
 
 # %%
 import pandas as pd
@@ -43,9 +44,10 @@ out = "scratch/open/prompts"
 # %% [markdown]
 # ## The lists
 #
-# Professions carry a *fold*. The model with training seed `s` never sees a profession of fold
-# `s mod 3` in training, so over three seeds every profession is held out once. The fold
-# `validation` is for tuning: it always trains, and never counts in the study's results.
+# Professions carry a *fold*. The model with training seed `s` is never *fine-tuned* on a profession
+# of fold `s mod 3` (the base model knows all of them), so over three seeds every profession is held
+# out once. The fold `validation` is for tuning: it always trains, and never counts in the study's
+# results.
 #
 # Groups are *perceived* groups: what a rater reads in a picture, not who somebody is. Two genders
 # and five tones are what the drawings can show, not all there is.
@@ -71,7 +73,9 @@ training.groupby("set").agg(prompts=("prompt", "size"), images=("images", "sum")
 # %% [markdown]
 # Every training prompt also has a *caption*: the prompt without the attributes. Whether the model
 # learns the picture under the prompt or under the caption is the study's sharpest question (arms
-# `dft_captions_kept` and `dft`), so both are written down here, side by side.
+# `dft_captions_kept` and `dft`), so both are written down here, side by side. Balanced and unbalanced
+# also ask for *a person*, without a profession. On these small values the grids take one profession
+# per fold (`professions = 1`; 0, as in the study, takes all).
 
 # %%
 training.groupby("set").head(2)[["prompt", "caption", "gender", "skin_tone", "images"]]
@@ -100,9 +104,11 @@ axis.grid(visible=False)
 # %% [markdown]
 # ## Try it
 #
-# 1. Add a profession to `lexicon/professions.csv` twice and run the notebook again. What stops it?
+# 1. Write a profession into `lexicon/professions.csv` twice and run the notebook again. What stops it?
+#    (`git checkout lexicon` undoes it.)
 # 2. How many images does the balanced set need if a third attribute with three groups is added?
-# 3. Predict: which template makes the article wrong? Look at `dft_lib.prompts.article`.
+# 3. What would the template `"a photo of a {}"` do to *artist*? Which words fool
+#    `dft_lib.prompts.article`? Try *unidentified person* and *X-ray technician*.
 
 # %%
 written = [resolve(out) / "training.csv", resolve(out) / "evaluation.csv"]

@@ -10,14 +10,14 @@
 # | out | Parquet shards of images with their records; `index.parquet`: verdict and weight of every image; `audit.json` |
 # | minutes | about 1.5 in the study, 0.3 on smoke values |
 #
-# A model that draws a firefighter as a man 97 times in 100 can still draw a woman firefighter when
-# asked. DFT uses that: it asks for every cell of the grid, keeps the good images and trains on them.
+# A model that learned from pictures in which 97 of 100 firefighters are drawn as men can still draw a
+# woman firefighter when asked. DFT uses that: it asks for every cell of the grid, keeps the good
+# images and trains on them.
 
 # %%
-import numpy as np
 import pandas as pd
 
-from dft_lib import audit, figures, finetune, params, shards, stages
+from dft_lib import audit, figures, params, screening, shards, stages
 from dft_lib.paths import resolve
 
 # %% [markdown]
@@ -32,7 +32,7 @@ prompts = "notebooks/fixtures/prompts"
 teacher = None
 teacher_revision = None
 shard_size = 32
-forbidden_terms = ["soldier"]
+forbidden_terms = []
 minimum_per_cell = 0
 out = "scratch/open/synthetic"
 audit_file = "scratch/open/audit.json"
@@ -43,9 +43,10 @@ audit_file = "scratch/open/audit.json"
 # Each image has its own noise, keyed by study seed, prompt and replicate, so the set is the same
 # in whatever order it is drawn, and an interrupted run goes on where it stopped.
 #
-# Screening keeps an image if the *steering* raters see a person of the asked profession, gender
-# and tone. `unclear` is not good enough. These raters never judge a model: notebook 04 uses others,
-# which look at other evidence, and the library refuses to mix the two.
+# Screening keeps an image of the balanced set if the *steering* raters see a person of the asked
+# profession, gender and tone (`unclear` is not good enough); of the unbalanced set, a person of the
+# profession; of the general set, the thing and nobody. These raters never judge a model: notebook 04
+# uses others, which look at other evidence, and the library refuses to mix the two.
 
 # %%
 base_settings = params.gather(params.Base, base)
@@ -56,8 +57,8 @@ index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 # %% [markdown]
 # ## Look at it
 #
-# The first images of the balanced set, one per prompt, in grid order. Numbers never replace
-# looking.
+# The first images of the balanced set, one per prompt, in grid order: one profession after the
+# other, women from light to dark, then men. Numbers never replace looking.
 
 # %%
 figures.use_style()
@@ -67,13 +68,15 @@ rows = {"balanced": {"first image of each prompt": pictures[firsts[:12]]}}
 figures.sheet(rows | {"": {"first image of each prompt": pictures[firsts[12:]]}})
 
 # %% [markdown]
-# What screening rejected, again the first ones. Is the rater right, or the picture?
+# What screening rejected, again the first ones; below, what was asked and what the steering raters
+# saw. Is the rater right, or the picture?
 
 # %%
-rejected = index.index[index["verdict"].str.startswith(("wrong", "no", "unexpected"))][:12]
-blank = np.full((12, *pictures.shape[1:]), 255, np.uint8)
-blank[: len(rejected)] = pictures[rejected]
-figures.sheet({"rejected": {"first rejected images": blank}})
+figures.first_rejected(pictures, index, 12)
+
+# %%
+rejected = index[index["verdict"].isin(screening.REASONS)]
+rejected[["prompt", "rated_role", "rated_gender", "rated_skin_tone", "verdict"]].head(12)
 
 # %% [markdown]
 # ## Audit: asked for, drawn, kept, weighted
@@ -81,6 +84,11 @@ figures.sheet({"rejected": {"first rejected images": blank}})
 # Screening skews: a rater that misses women under hats removes them. So the kept images of each
 # cell are weighted until every cell counts as the target says. The audit shows all four stages, as
 # the steering raters see them (dotted: the target).
+#
+# In the balanced set "kept" and "weighted" agree with what was asked *by construction*: the same
+# raters screened. What they misread does not show here; see `world/results/rater_errors_by_name.csv`.
+# And a weight cannot bring back a cell that lost all its images: that is what `minimum_per_cell` is
+# for.
 
 # %%
 table = audit.representation(index, base_settings.target)
@@ -106,10 +114,12 @@ used.groupby("set").agg(images=("weight", "size"), nouns=("noun", "nunique"))
 # %% [markdown]
 # ## Try it
 #
-# 1. Set `minimum_per_cell = 3`. Which cell stops the study, and why that one?
-# 2. Predict the "drawn" shares of the unbalanced set for a nurse-like profession before you look.
+# 1. Set `minimum_per_cell = 1`. Which cell stops the study? Find its image below "rejected": what did
+#    the rater see?
+# 2. Predict who is drawn for plain "an artist", then look:
+#    `index[(index["set"] == "unbalanced") & (index["noun"] == "artist")]["rated_gender"].value_counts()`.
 # 3. Put "woman" into `forbidden_terms`. What does the audit show, and what would training learn?
 
 # %%
-assert (resolve(out) / finetune.INDEX).exists() and resolve(audit_file).exists()
-assert len(pd.read_parquet(resolve(out) / finetune.INDEX)) == len(records)
+assert (resolve(out) / shards.INDEX).exists() and resolve(audit_file).exists()
+assert len(pd.read_parquet(resolve(out) / shards.INDEX)) == len(records)

@@ -54,6 +54,22 @@ checkpoint_every = 10
 out = "scratch/open/models"
 
 # %% [markdown]
+# ## What is trained
+#
+# LoRA leaves the base model as it is and adds to some of its matrices a product of two thin ones,
+# `W + B A`, `A` with `rank` rows and `B` with `rank` columns; only they learn. `lora_targets` names
+# the matrices: queries, keys, values and output of the attention layers.
+#
+# | parameter | meaning |
+# |---|---|
+# | `images`, `captions` | which set; attributes in the captions `dropped`, `kept` or `mixed` |
+# | `method` | `lora`, or `full`: every weight of the U-Net |
+# | `text_encoder_lora` | LoRA on the text encoder's attention too |
+# | `preservation_share`, `person_share` | part of each batch that shows things, and people without a profession |
+# | `caption_dropout` | share of empty captions (guidance needs them) |
+# | `caption_mixup` | share of captions blended with another of the batch; 0: off |
+# | `lowest_timestep` | train on this noise level and above only (0-999) |
+#
 # ## What this arm trains on
 #
 # The professions held out for a seed are not in its training set. The text is what the model reads
@@ -65,9 +81,18 @@ settings = params.gather(params.Finetune, globals())
 treatment = params.Arm(label=label, train=train)
 chosen = params.training(settings, treatment)
 if chosen is not None:
-    _, index = finetune.read_synthetic(resolve(synthetic))
+    pictures, index = finetune.read_synthetic(resolve(synthetic))
     rows = finetune.select(index, chosen, training_seeds[0], base_settings.held_out)
     display(rows.groupby("kind").head(2)[["kind", "prompt", "text", "weight"]])
+
+# %% [markdown]
+# The first pictures of the training set. Cover the prompts above: what does their text promise?
+
+# %%
+figures.use_style()
+if chosen is not None:
+    first = pictures[rows.index[:12]]
+    display(figures.sheet({rows["text"].iloc[0]: {"first training images": first}}))
 
 # %% [markdown]
 # ## Train
@@ -78,30 +103,35 @@ if chosen is not None:
 
 # %%
 losses = stages.train_arm(base_settings, settings, arm, treatment)
-losses.groupby("seed")["loss"].agg(["size", "first", "last"]) if len(
-    losses
-) else "nothing to train"
+fifth = losses["step"] * 5 // settings.steps
+losses.groupby(["seed", fifth.rename("fifth")])["loss"].mean().unstack()
 
 # %% [markdown]
-# The loss hardly falls, and that is right: the model could already draw these pictures. What moves
+# Mean loss per fifth of the training. It hardly falls, and that is right: the model could already draw these pictures. What moves
 # is *which* picture the plain caption leads to, and the loss, an average over all noise levels,
 # barely sees that. Only notebook 04 can tell.
 
 # %%
-figures.use_style()
 if len(losses):
     figures.losses(losses)
 
 # %% [markdown]
 # ## Load it anywhere
 #
-# `StableDiffusionPipeline.from_pretrained("data/tiny-sd").load_lora_weights("models/dft/seed-0")`
-# gives, with stock diffusers, the model that notebook 04 evaluates.
+# ```python
+# pipeline = StableDiffusionPipeline.from_pretrained(resolve("data/tiny-sd"))
+# pipeline.load_lora_weights(resolve(out) / "dft" / "seed-0")
+# ```
+#
+# is, with stock diffusers, the model that notebook 04 evaluates. (Stock calls use guidance 7.5 and 50
+# steps unless told otherwise; the study uses no guidance and 10.)
 #
 # ## Try it
 #
-# 1. Set `captions = "kept"`. Predict what changes in the plain prompt's images, and why.
-# 2. Set `learning_rate = 10.0`. What stops the training, and what is kept?
+# 1. Set `captions = "kept"` and `steps = 300`, run, then open notebook 04 with
+#    `models = "scratch/open/models"`. Predict first: does the plain prompt change?
+# 2. Set `learning_rate = 1e30`. What stops the training, and at which step? Why is a training that
+#    stops better than one that ends here?
 # 3. Halve `rank` twice. How large is the adapter file, and what part of the base model is that?
 
 # %%

@@ -10,8 +10,8 @@
 # | minutes | about 0.5 per seed in the study, 0.3 on smoke values |
 #
 # Every arm and seed draws the same prompts from the same noise, so arms are compared in pairs. The
-# judges took no part in making any model. They may answer `unclear`, and that is counted, not
-# dropped silently.
+# judges neither screened nor trained for any arm (they did measure whether the base model is good
+# enough to study). They may answer `unclear`, and that is counted, not dropped silently.
 
 # %%
 import json
@@ -55,7 +55,9 @@ ratings[["prompt", "rated_role", "rated_gender", "rated_skin_tone"]].head(4)
 #
 # Metrics are computed per prompt and then averaged: pooled over prompts, a male-typed and a
 # female-typed profession would cancel. The *gap* is 0 if all groups appear equally often and 1 if
-# only one does; with few images even a balanced model does not score 0.
+# only one does; with few images even a balanced model does not score 0. Beside it:
+# `min_max_ratio`, the rarest share over the commonest (1 even, 0 a group never shown); `entropy` (1
+# even, 0 only one group); `total_variation`, half the L1 distance to the target (0: as the target).
 
 # %%
 table = evaluation.per_prompt(
@@ -63,6 +65,13 @@ table = evaluation.per_prompt(
 )
 columns = ["seed", "noun", "split", "gender:woman", "gender:man", "gender:gap", "skin_tone:gap"]
 table.loc[table["kind"] == "neutral", columns].head(12)
+
+# %% [markdown]
+# A dot is a profession. The further from the dotted line, the larger its gap, on either side of it.
+
+# %%
+figures.use_style()
+figures.profession_shares(table.assign(arm=arm), {arm: label})
 
 # %% [markdown]
 # ## The arm in short
@@ -85,7 +94,8 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Role accuracy by perceived gender: is a woman firefighter drawn as well as a man?
+# Role accuracy by perceived gender: is the profession as recognisable in people perceived as women
+# as in people perceived as men?
 
 # %%
 pd.DataFrame({"role accuracy by perceived gender": summary["role_accuracy"]["gender"]}).T
@@ -93,21 +103,23 @@ pd.DataFrame({"role accuracy by perceived gender": summary["role_accuracy"]["gen
 # %% [markdown]
 # ## Look at it
 #
-# The first images of the first professions, not picked.
+# The first images of the first professions, of the first training seed (or the base model): not
+# picked.
 
 # %%
-figures.use_style()
 nouns = list(dict.fromkeys(ratings.loc[ratings["kind"] == "neutral", "noun"]))[:4]
-folder = sorted(p for p in (resolve(out) / arm).iterdir() if p.is_dir())[0]
 count = int(min(8, ratings[ratings["kind"] == "neutral"].groupby(["seed", "noun"]).size().min()))
+folder = resolve(out) / arm
 figures.sheet({noun: {label: figures.first_images(folder, noun, count)} for noun in nouns})
 
 # %% [markdown]
 # ## Try it
 #
-# 1. Put `hog` under `base["judge"]`. Why does the library refuse?
-# 2. Recompute the pooled gender gap from `ratings`. Which professions cancel?
-# 3. With `evaluation_images = 4`, what gap does a perfectly even model score? Simulate it.
+# 1. Add `base["judge"]["gender"] = "hog"` to the parameters. Why does the library refuse?
+# 2. After `make repro`: read `resolve("results/base.csv")`, sum `gender:woman` and `gender:man` over
+#    the neutral prompts, and compute the gap of the sums. Why is it so much smaller than the mean gap?
+# 3. The fixture has 4 images per prompt. What gender gap does a perfectly even model score on average?
+#    Simulate it, then ask `dft_lib.fairness.metrics.even_gap`. And with 40?
 
 # %%
 assert (resolve(out) / arm / "ratings.parquet").exists()

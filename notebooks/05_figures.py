@@ -13,8 +13,6 @@
 # groups are *perceived* by the judges; "gap" is a measured disparity of this model on these prompts.
 
 # %%
-import numpy as np
-
 from dft_lib import figures, params
 from dft_lib.files import write_table
 from dft_lib.paths import resolve
@@ -49,24 +47,26 @@ figures.use_style()
 # %% [markdown]
 # ## In numbers
 #
-# Means over professions, then over training seeds. The range over seeds stands beside each gap.
+# Means over professions, then over training seeds, as the judges read the images. `headline.csv` also
+# has the range over seeds.
 
 # %%
 headline = figures.headline(summaries)
 write_table(resolve(out) / "headline.csv", headline)
-headline.set_index("label").filter(regex="_gap_(seen|held_out|person)$|role|explicit|general").T
+print("judges:", ", ".join(f"{k} by {v}" for k, v in base_settings.judge.items()))
+columns = "_gap_(seen|held_out|person)$|role|explicit|general|images|seeds"
+headline.set_index("label").filter(regex=columns).T
 
 # %% [markdown]
 # ## Seen beside held out
 #
-# The dotted line is what a perfectly even model would score for gender with this many images: no
-# arm can be expected to lie below it.
+# A dot is one training seed, the bar their mean. Dotted: what a perfectly even model scores on average
+# with this many usable images. A mean clearly above it is a gap; one close to it is as even as this N
+# can show.
 
 # %%
-counts = table[table["kind"] == "neutral"]
-usable = (counts["gender:woman"] + counts["gender:man"]).mean()
-floor = float(np.sqrt(2 / (np.pi * usable)))
-figure = figures.gaps(table, labels, floor)
+floors = figures.gap_floors(table, base_settings.target)
+figure = figures.gaps(table, labels, floors)
 written = figures.save(figure, resolve(out), "gaps")
 
 # %% [markdown]
@@ -93,13 +93,12 @@ written += figures.save(figure, resolve(out), "tones")
 # ## The pictures themselves
 #
 # The first images of each profession's plain prompt, from the same noise in both columns: not
-# picked. Left the base model, right the last arm, seed 0.
+# picked. Left the first arm, right the last one, each by its first training seed.
 
 # %%
-neutral = table[(table["kind"] == "neutral") & (table["split"] == "seen") & (table["seed"] == 0)]
-nouns = list(dict.fromkeys(neutral["noun"]))[:sheet_professions]
-folders = {labels[arms[0]]: resolve(ratings) / arms[0] / "base"}
-folders[labels[arms[-1]]] = resolve(ratings) / arms[-1] / "seed-0"
+seen = table[(table["split"] == "seen") & (table["seed"] == table["seed"].min())]
+nouns = list(dict.fromkeys(seen.loc[seen["kind"] == "neutral", "noun"]))[:sheet_professions]
+folders = {labels[arm]: resolve(ratings) / arm for arm in (arms[0], arms[-1])}
 rows = {
     noun: {k: figures.first_images(f, noun, sheet_images) for k, f in folders.items()}
     for noun in nouns
@@ -109,9 +108,12 @@ written += figures.save(figures.sheet(rows), resolve(out), "sheet")
 # %% [markdown]
 # ## Try it
 #
-# 1. Put `unbalanced` in place of `dft` in the sheet. Can you tell it from the base model?
-# 2. Which profession moved least? Look at its drawings in `data/` and at the raters' errors.
-# 3. Draw the gap figure with `min_max_ratio` instead. Does the story change? Should it?
+# 1. After `make repro`: `arms = ["base", "dft", "unbalanced"]`, `ratings = "evaluation"`,
+#    `results = "results"` (the sheet shows the first and the last arm). Can you tell the control from
+#    the base model?
+# 2. Which profession moved least? Look it up in `world/results/drawings-*.png` and in
+#    `world/results/rater_errors_by_name.csv`: is it the model or the rater?
+# 3. `table.groupby(["arm", "split"])["gender:min_max_ratio"].mean()`: does the story change? Should it?
 
 # %%
 assert all(path.exists() for path in written)

@@ -44,12 +44,12 @@ def drawn(index) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (len(index), 64, 64, 3), dtype=np.uint8)
 
 
-def fit(model, chosen, index, drawn, state, every=2, seed=1):
-    pipeline = pipelines.load(str(model), device="cpu")
+def fit(model, chosen, index, drawn, state, every=2, seed=1, dtype="float32"):
+    pipeline = pipelines.load(str(model), device="cpu", dtype=dtype)
     rows = finetune.select(index, chosen, seed, "folds")
     losses = finetune.train(
-        pipeline, finetune.encode(pipeline, drawn, rows), chosen, study_seed=3, seed=seed,
-        state=state, checkpoint_every=every,
+        pipeline, finetune.examples(finetune.encode(pipeline, drawn), rows), chosen,
+        study_seed=3, seed=seed, state=state, checkpoint_every=every,
     )  # fmt: skip
     return pipeline, losses
 
@@ -148,7 +148,7 @@ def test_a_broken_loss_stops_and_keeps_the_last_good_state(
 
     monkeypatch.setattr(finetune, "denoising_loss", breaks)
     with pytest.raises(FloatingPointError, match=r"became nan at step 3.*learning_rate.*kept in"):
-        fit(random_model, chosen, index, drawn, tmp_path / "state", every=1)
+        fit(random_model, chosen, index, drawn, tmp_path / "state", every=100)
     pipeline = pipelines.load(str(random_model), device="cpu")
     trained = adapters.attach(pipeline, chosen)
     step, extra = load_training_state(
@@ -159,13 +159,37 @@ def test_a_broken_loss_stops_and_keeps_the_last_good_state(
     assert extra["losses"][:3].isfinite().all()
 
 
-def test_arms_of_one_seed_see_the_same_draws(index, chosen):
-    weight = {"profession": np.full(6, 1 / 6), "person": np.full(3, 1 / 3)}
-    parts = list(finetune.shares_of(chosen, weight).items())
-    one = finetune._batch(finetune.keyed_rng(1, "finetune", 0, 5), parts, weight, 32)
-    two = finetune._batch(finetune.keyed_rng(1, "finetune", 0, 5), parts, weight, 32)
-    assert np.array_equal(one, two)
-    assert sum(share for _, share in parts) == pytest.approx(1)
+def test_half_precision_models_train_full_precision_adapters(
+    random_model, chosen, index, drawn, tmp_path
+):
+    pipeline, losses = fit(random_model, chosen, index, drawn, tmp_path / "s", dtype="bfloat16")
+    trained = [p for p in pipeline.unet.parameters() if p.requires_grad]
+    assert {p.dtype for p in trained} == {torch.float32}
+    assert pipeline.unet.conv_in.weight.dtype == torch.bfloat16
+    _, exact = fit(random_model, chosen, index, drawn, tmp_path / "t")
+    assert losses == pytest.approx(exact, rel=0.05)
+
+
+def test_arms_of_one_seed_see_the_same_draws(random_model, chosen, index, drawn, tmp_path):
+    """Arms that differ in captions alone train on the same latents, noise and timesteps."""
+    seen = {"dropped": [], "kept": []}
+    real = finetune.denoising_loss
+    for captions, calls in seen.items():
+
+        def record(unet, schedule, clean, noise, timestep, hidden, calls=calls):
+            calls.append((clean.clone(), noise.clone(), timestep.clone(), hidden.clone()))
+            return real(unet, schedule, clean, noise, timestep, hidden)
+
+        finetune.denoising_loss = record
+        try:
+            arm = chosen.model_copy(update={"captions": captions, "caption_dropout": 0.0})
+            fit(random_model, arm, index, drawn, tmp_path / captions)
+        finally:
+            finetune.denoising_loss = real
+    assert len(seen["kept"]) == chosen.steps
+    for one, two in zip(*seen.values(), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one[:3], two[:3], strict=True))
+        assert not torch.equal(one[3], two[3])
 
 
 def test_synthetic_set_that_does_not_fit_its_index(tmp_path, pictures, records):
@@ -174,7 +198,7 @@ def test_synthetic_set_that_does_not_fit_its_index(tmp_path, pictures, records):
     with pytest.raises(FileNotFoundError, match="run notebook 02_synthesis first"):
         finetune.read_synthetic(tmp_path)
     shards.write(tmp_path / "shards" / "shard-00000.parquet", pictures, records)
-    records.assign(sha256="0").to_parquet(tmp_path / finetune.INDEX)
+    records.assign(sha256="0").to_parquet(tmp_path / shards.INDEX)
     with pytest.raises(ValueError, match="does not belong to the shards"):
         finetune.read_synthetic(tmp_path)
     shutil.rmtree(tmp_path / "shards")

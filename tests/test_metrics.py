@@ -3,7 +3,15 @@ import math
 import numpy as np
 import pytest
 
-from dft_lib.fairness.metrics import METRICS, entropy, gap, min_max_ratio, shares, total_variation
+from dft_lib.fairness.metrics import (
+    METRICS,
+    entropy,
+    even_gap,
+    gap,
+    min_max_ratio,
+    shares,
+    total_variation,
+)
 
 # (shares, M1, TV to uniform, min/max) from reference/metrics.md section 9, tolerance 1e-6
 GOLDEN = [
@@ -83,3 +91,18 @@ def test_refuses_what_is_no_count(bad):
 def test_refuses_a_target_that_does_not_sum_to_one():
     with pytest.raises(ValueError, match="target"):
         total_variation([1, 2], [0.5, 0.6])
+
+
+@pytest.mark.parametrize(("images", "groups"), [(40, 2), (40, 5), (7, 3)])
+def test_floor_is_what_even_models_score_on_average(images, groups):
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(images, np.full(groups, 1 / groups), 200_000)
+    assert even_gap(images, groups) == pytest.approx(gap(drawn).mean(), abs=2e-3)
+
+
+def test_floor_at_its_ends():
+    assert even_gap(1, 2) == even_gap(1, 5) == pytest.approx(1)
+    assert even_gap(2, 2) == pytest.approx(0.5)  # both alike half of the time
+    assert even_gap(40, 2) == pytest.approx(0.125371, abs=1e-6)
+    with pytest.raises(ValueError, match="at least one image"):
+        even_gap(0, 2)

@@ -30,6 +30,24 @@ def test_every_profile_is_valid(path):
         ("captions: kept", "captons: kept", r"arms.dft_captions_kept.train.captons is no param"),
         ("arms: [base,", "arms: [bas,", r"figures.arms names 'bas'"),
         ("threads: 2", "threads: [2", r"line \d+: not valid YAML"),
+        (
+            "role: convnet",
+            "role: convnt",
+            r"base.no rater 'convnt'; there are: convnet",
+        ),
+        (
+            "role: hog",
+            "role: palette",
+            r"'palette' does not answer for 'role', only for",
+        ),
+        ("    gender: convnet", "    gender: hog", r"rater 'hog' steers or filters and may not"),
+        ("    skin_tone: palette\n", "", r"base.target.skin_tone has no rater: name one in steer"),
+        (
+            "training_seeds: [0, 1, 2]",
+            "training_seeds: [0, -1]",
+            r"training_seeds.1: input",
+        ),
+        ("training_seeds: [0, 1, 2]", "training_seeds: [0, 0]", r"names a seed twice: remove one"),
         ("scheduler: ddim", "scheduler: euler", r"base.scheduler: input should be 'ddim'"),
     ],
 )
@@ -76,13 +94,6 @@ def test_the_control_has_the_treatments_steps_and_size():
     default = params.training(chosen.finetune, chosen.arms["dft"])
     control = params.training(chosen.finetune, chosen.arms["unbalanced"])
     assert control == default.model_copy(update={"images": "unbalanced"})
-
-
-def test_smoke_defaults_of_a_notebook_are_the_smoke_profile():
-    assert (
-        params.Base.model_validate(params.smoke_base())
-        == params.load(ROOT / "profiles" / "smoke.yaml").base
-    )
 
 
 def test_gather_names_the_bad_variable():

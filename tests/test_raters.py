@@ -104,7 +104,7 @@ def test_bad_panels(members, sentence):
 
 def test_missing_and_damaged_weights(tmp_path):
     with pytest.raises(FileNotFoundError, match="dvc pull data.dvc"):
-        panel.open_rater("convnet", tmp_path)
+        panel.Panel({"role": "convnet"}, tmp_path)
     (tmp_path / "convnet.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is not a rater's weight file"):
         load(tmp_path / "convnet.safetensors", lambda: convnet.conv_trunk(128), 128)

@@ -13,14 +13,16 @@ def index(kept: dict[tuple[str, str], int], rejected: int = 1) -> pd.DataFrame:
             rows.append(
                 {
                     "set": "balanced", "kind": "profession", "noun": "pilot", "gender": gender,
+                    "caption": ("a pilot", "a photo of a pilot")[i % 2],
                     "skin_tone": tone, "rated_gender": gender, "rated_skin_tone": tone,
                     "verdict": "kept" if i < count else "no person",
                 }
             )  # fmt: skip
-    for _ in range(30):
+    for i in range(60):
         rows.append(
             {
                 "set": "unbalanced", "kind": "profession", "noun": "pilot", "gender": "",
+                "caption": ("a pilot", "a photo of a pilot")[i >= 30],
                 "skin_tone": "", "rated_gender": "man", "rated_skin_tone": "light",
                 "verdict": "kept",
             }
@@ -48,11 +50,18 @@ def test_an_empty_cell_stops_the_study():
         screening.weigh(index(UNEVEN | {("woman", "dark"): 0}), TARGET, 1)
 
 
+def test_a_cell_that_was_never_drawn_stops_the_study_too():
+    gone = {cell: n for cell, n in UNEVEN.items() if cell[0] == "man"}
+    with pytest.raises(ValueError, match="left 0 images of .* woman pilot.*forbidden_terms"):
+        screening.weigh(index(gone), TARGET, 1)
+
+
 def test_the_control_is_cut_to_the_same_size():
     table = index(UNEVEN)
     table["verdict"] = screening.match_size(table)
-    kept = table[table["verdict"] == "kept"].groupby("set").size()
-    assert kept["balanced"] == kept["unbalanced"] == 16
+    kept = table[table["verdict"] == "kept"].groupby(["set", "caption"]).size()
+    assert kept["balanced"].to_dict() == kept["unbalanced"].to_dict()
+    assert kept["balanced"].sum() == 16
 
 
 def test_verdicts():

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,7 +14,7 @@ import json, os, sys, time
 from pathlib import Path
 from dft_lib import work
 work.SCRATCH = Path(sys.argv[1])
-with work.workspace("stage", {"a": 1}) as folder:
+with work.workspace("stage", Path("out"), {"a": 1}) as folder:
     (folder / "held").write_text("x")
     time.sleep(60)
 """
@@ -31,17 +32,35 @@ def hold(scratch, runner: str | None):
         environment[work.RUNNER_VARIABLE] = runner
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(scratch)], env=environment)
     deadline = time.time() + 60
-    while not list(scratch.glob("*/held")):
+    while not list(scratch.glob("*/*/held")):
         assert time.time() < deadline and process.poll() is None
         time.sleep(0.1)
     return process
 
 
-def test_other_parameters_get_another_folder(scratch):
-    with work.workspace("stage", {"a": 1}) as first, work.workspace("stage", {"a": 2}) as second:
-        assert first != second
-    with work.workspace("stage", {"a": 1}) as again:
+OUT = Path("out")
+
+
+def test_unfinished_work_is_found_again_and_finished_work_is_done_anew(scratch):
+    with pytest.raises(KeyError), work.workspace("stage", OUT, {"a": 1}) as first:
+        (first / "shard").write_text("x")
+        (first / ".shard.123.part").write_text("half")
+        raise KeyError
+    with work.workspace("stage", OUT, {"a": 2}) as other:
+        assert other != first
+    with work.workspace("stage", OUT, {"a": 1}) as again:
         assert again == first
+        assert [p.name for p in again.iterdir()] == ["shard"]
+    with work.workspace("stage", OUT, {"a": 1}) as anew:
+        assert list(anew.iterdir()) == []
+
+
+def test_new_code_never_goes_on_from_old_work(scratch, monkeypatch):
+    with pytest.raises(KeyError), work.workspace("stage", OUT, {}) as first:
+        raise KeyError
+    monkeypatch.setattr(work, "_code", lambda: "another version")
+    with work.workspace("stage", OUT, {}) as second:
+        assert second != first
 
 
 def test_a_kernel_whose_runner_is_gone_is_ended(scratch):
@@ -49,8 +68,9 @@ def test_a_kernel_whose_runner_is_gone_is_ended(scratch):
     runner = json.dumps([[gone.pid, 1.0]])
     gone.wait()
     process = hold(scratch, runner)
-    with work.workspace("stage", {"a": 1}) as folder:
-        assert (folder / "held").exists()
+    # other parameters, same output: the stale kernel must not write there later
+    with work.workspace("stage", OUT, {"a": 2}):
+        pass
     process.wait(10)
     assert not psutil.pid_exists(process.pid)
 
@@ -59,8 +79,8 @@ def test_a_living_run_is_left_alone(scratch):
     process = hold(scratch, None)
     try:
         with (
-            pytest.raises(RuntimeError, match="another run is working"),
-            work.workspace("stage", {"a": 1}),
+            pytest.raises(RuntimeError, match="another run is writing out"),
+            work.workspace("stage", OUT, {"a": 2}),
         ):
             pass
         assert process.poll() is None
@@ -75,6 +95,8 @@ def test_publish_replaces_the_whole_folder(tmp_path):
     (source / "new").write_text("1")
     target.mkdir(parents=True)
     (target / "old").write_text("0")
+    left = target.with_name(".target.1.part")  # of a run that was killed while it published
+    left.mkdir()
     work.publish(source, target)
     assert [p.name for p in target.iterdir()] == ["new"]
     assert [p.name for p in target.parent.iterdir()] == ["target"]

@@ -6,12 +6,14 @@
 # | | |
 # |---|---|
 # | in | `data/` (drawings, tiny-sd, raters), `world/bias.csv`, the tables of `world/results/` |
-# | out | `world/results/*.png`: sheets and plots |
+# | out | sheets and plots, `.png` and `.pdf` |
 # | minutes | 1 (the tables themselves: `make world`, hours) |
 #
-# Photographs have no known truth: nobody can say what share of women a model of them *should*
-# draw. So the study's default world is drawn. Its pictures are emoji of three families, its
-# labels come with the art, and its bias is a table that anybody can read and change.
+# What a photograph shows has to be guessed by a rater, and what a large model was trained on nobody
+# has counted. So the study's default world is drawn: its pictures are emoji of three families, what
+# each one shows comes with the art, and the shares the model was trained on are a table that anybody
+# can read and change. What it *should* draw is no fact here either: the target is a choice
+# (`base.target`).
 
 # %%
 import json
@@ -26,11 +28,16 @@ from dft_lib.prompts import Request
 from dft_lib.sampling import Sampler, SamplingSettings
 from dft_lib.world import art, corpus, render, settings
 
+# %% [markdown]
+# ## Parameters
+#
+# Opened by hand, it writes to `scratch/`; `make world` writes to `world/results/`.
+
 # %% tags=["parameters"]
-base = params.smoke_base()
+base = params.load().base.model_dump()
 model = "data/tiny-sd"
 results = "world/results"
-out = "world/results"
+out = "scratch/open/world"
 
 # %% [markdown]
 # ## The drawings
@@ -59,8 +66,9 @@ for half in (slice(0, 10), slice(10, 20)):
 # %% [markdown]
 # ## Where woman and man look alike
 #
-# Some drawings hardly differ by gender. Pairs below the threshold never enter the corpus: nobody,
-# and no rater, could tell what the model drew. One profession (detective) disappears altogether.
+# Some drawings hardly differ by gender. Pairs below the threshold (7 % of pixels) never enter the
+# corpus: at this size the difference is too small to be read reliably. One profession (detective)
+# disappears altogether.
 
 # %%
 differs = pd.read_csv(resolve(results) / "gender_differences.csv")
@@ -102,7 +110,7 @@ summary = json.loads((resolve(results) / "summary.json").read_text(encoding="utf
 
 # %%
 pipeline = pipelines.load(model, device="cpu")
-sampler = Sampler(pipeline, SamplingSettings.of(params.load().base))
+sampler = Sampler(pipeline, SamplingSettings.of(params.gather(params.Base, base)))
 prompts = ["a firefighter", "a health worker", "a pilot", "a dark-skinned woman pilot", "a dog"]
 sheet = {
     p: {"first images": np.concatenate([x for _, x in sampler.draw(
@@ -123,7 +131,10 @@ guidance[["model_gap", "gender_correlation", "model_tones", "role_accuracy"]]
 # %% [markdown]
 # ## How far the raters can be trusted
 #
-# Errors on the autoencoder's reconstructions, and on OpenMoji, a style no rater was trained on.
+# Errors on the autoencoder's reconstructions, and on OpenMoji, a style no rater was trained on. Read
+# it as a limit: these raters hold for the three families they know and fail on another style. Nor are
+# they equally good everywhere: `palette` reads the tone of some professions much worse than of others
+# (`rater_errors_by_name.csv`), so gaps of those professions carry rater error.
 
 # %%
 errors = pd.read_csv(resolve(results) / "rater_errors_by_kind.csv")
@@ -132,7 +143,8 @@ errors[errors["kind"] == "profession"].set_index(["attribute", "rater", "picture
 # %% [markdown]
 # ## Try it
 #
-# 1. Change a share in `world/bias.csv`. Which stages of `world/dvc.yaml` run again?
+# 1. Read `world/dvc.yaml`: if a share in `world/bias.csv` changes, which stages run again, and which
+#    do not?
 # 2. Find a profession whose gender the raters read badly. Look at its drawings. Would you do better?
 # 3. Draw "a detective". The model never saw one: what does it do with the word?
 

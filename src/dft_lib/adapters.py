@@ -86,16 +86,16 @@ def _metadata(prefix: str, model: Any) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of one trained model.
+    """Read the manifest of a trained arm, of one of its models, or of a synthetic set.
 
     Raises
     ------
     FileNotFoundError
-        If the model was not trained yet.
+        If it was not made yet.
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise FileNotFoundError(f"{show(path)} is missing: run notebook 03_finetune for this arm")
+        raise FileNotFoundError(f"{show(path)} is missing: run the notebook that makes it first")
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from dft_lib.fairness.metrics import distance
 from dft_lib.screening import KEPT
 
 STAGES = ("requested", "drawn", "kept", "weighted")
-
-
-def total_variation(shares: np.ndarray, target: np.ndarray) -> float:
-    """Half the L1 distance of two distributions: 0 equal, at most ``1 - min(target)``."""
-    return float(0.5 * np.abs(np.asarray(shares) - np.asarray(target)).sum())
 
 
 def representation(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> pd.DataFrame:
@@ -83,8 +79,8 @@ def summary(table: pd.DataFrame, index: pd.DataFrame) -> dict[str, object]:
         distances: dict[str, dict[str, float | None]] = {}
         rows = table[table["set"] == name]
         for (attribute, stage), group in rows.groupby(["attribute", "stage"], sort=False):
-            distance = total_variation(group["share"].to_numpy(), group["target"].to_numpy())
-            known = None if np.isnan(distance) else round(distance, 6)
+            far = float(distance(group["share"], group["target"]))
+            known = None if np.isnan(far) else round(far, 6)
             distances.setdefault(str(attribute), {})[str(stage)] = known
         entry["total_variation"] = distances
         out[str(name)] = entry

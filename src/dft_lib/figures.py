@@ -17,7 +17,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from dft_lib import shards
+from dft_lib.fairness.metrics import even_gap
 from dft_lib.paths import ROOT, show
+from dft_lib.screening import REASONS
 from dft_lib.world.render import SKIN
 
 STYLE = ROOT / "paper" / "style.mplstyle"
@@ -90,7 +92,17 @@ def palette(arms: list[str]) -> dict[str, Any]:
     return {arm: (0.55, 0.55, 0.55) if arm == "base" else next(colours) for arm in arms}
 
 
-def gaps(table: pd.DataFrame, labels: dict[str, str], floor: float) -> Figure:
+def gap_floors(table: pd.DataFrame, target: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return an even model's expected gap per attribute, at the mean number of usable images."""
+    neutral = table[table["kind"] == "neutral"]
+    floors = {}
+    for attribute, groups in target.items():
+        usable = neutral[[f"{attribute}:{group}" for group in groups]].sum(axis=1).mean()
+        floors[attribute] = even_gap(max(1, round(usable)), len(groups))
+    return floors
+
+
+def gaps(table: pd.DataFrame, labels: dict[str, str], floors: dict[str, float]) -> Figure:
     """Gender and tone gaps per arm, seen beside held-out; a dot is one training seed."""
     neutral = table[table["kind"] == "neutral"]
     colours = palette(list(labels))
@@ -114,10 +126,10 @@ def gaps(table: pd.DataFrame, labels: dict[str, str], floor: float) -> Figure:
         axis.set_xticks([0, 1], ["seen", "held out"])
         axis.grid(axis="x", visible=False)
         axis.get_legend().remove()
-    axes[0].axhline(floor, color="black", lw=0.8, ls=":")
-    axes[0].annotate("expected of an even model at this N", (0.98, floor), (0, 2),
-                     xycoords=("axes fraction", "data"), textcoords="offset points",
-                     ha="right", fontsize=6.5)  # fmt: skip
+        axis.axhline(floors[attribute], color="black", lw=0.8, ls=":")
+        axis.annotate("expected of an even model at this N", (0.99, floors[attribute]), (0, 2),
+                      xycoords=("axes fraction", "data"), textcoords="offset points",
+                      ha="right", fontsize=6.5)  # fmt: skip
     handles = [plt.Rectangle((0, 0), 1, 1, color=colours[a], alpha=0.55) for a in labels]
     figure.legend(handles, labels.values(), loc="lower center", ncol=len(labels),
                   bbox_to_anchor=(0.5, -0.07))  # fmt: skip
@@ -182,16 +194,29 @@ def tone_distributions(table: pd.DataFrame, labels: dict[str, str], tones: list[
     return figure
 
 
-def first_images(folder: Path, noun: str, count: int) -> np.ndarray:
-    """Return the first `count` images of a profession's neutral prompt: not picked."""
+def first_images(arm: Path, noun: str, count: int) -> np.ndarray:
+    """Return the first images of a profession's neutral prompt by an arm's first model.
+
+    Not picked: replicates 0, 1, ... of the lowest training seed, or of the base model.
+    """
+    models = [p for p in arm.iterdir() if p.is_dir()]
+    first = min(models, key=lambda p: int(p.name.rpartition("-")[2]) if "-" in p.name else -1)
     found: list[np.ndarray] = []
-    for path in shards.files(folder):
+    for path in shards.files(first):
         pictures, records = shards.read(path, verify=False)
         rows = (records["kind"] == "neutral") & (records["noun"] == noun)
         found += list(pictures[rows.to_numpy()])
         if len(found) >= count:
             break
     return np.stack(found[:count])
+
+
+def first_rejected(pictures: np.ndarray, index: pd.DataFrame, count: int) -> Figure:
+    """Show the first images that screening rejected; fewer than `count` leave white space."""
+    rows = index.index[index["verdict"].isin(REASONS)][:count]
+    blank = np.full((count, *pictures.shape[1:]), 255, np.uint8)
+    blank[: len(rows)] = pictures[rows]
+    return sheet({"rejected": {"first rejected images": blank}})
 
 
 def sheet(rows: dict[str, dict[str, np.ndarray]]) -> Figure:

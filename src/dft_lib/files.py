@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 
@@ -28,10 +29,11 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         with open(part, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(part, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise OSError(
-            error.errno,
-            f"could not write {path}: {error.strerror or error}; free some disk space or mend "
+            getattr(error, "errno", None) or 0,
+            f"could not write {path}: {reason}; free some disk space or mend "
             "the folder's permissions, then run again (finished work is kept)",
         ) from error
     finally:
@@ -99,7 +101,9 @@ def load_training_state(
                 parameters[name].copy_(value)
             elif kind == "optimizer":
                 name, _, field = name.rpartition("/")
-                optimizer.state[parameters[name]][field] = value
+                # moments live beside their parameter; the step count stays on the CPU
+                where = parameters[name].device if value.ndim else value.device
+                optimizer.state[parameters[name]][field] = value.to(where)
             elif kind == "extra":
                 extra[name] = value
     return int(tensors["step"]), extra

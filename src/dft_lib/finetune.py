@@ -28,7 +28,6 @@ from dft_lib.params import Training
 from dft_lib.paths import show
 
 log = logging.getLogger(__name__)
-INDEX = "index.parquet"
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Examples:
 
 def read_synthetic(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
     """Read the synthetic set's pictures and its index (verdicts and weights), row by row."""
-    index_path = folder / INDEX
+    index_path = folder / shards.INDEX
     if not index_path.exists():
         raise FileNotFoundError(f"{show(index_path)} is missing: run notebook 02_synthesis first")
     pictures, records = shards.read_folder(folder / "shards")
@@ -95,18 +94,38 @@ def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.Da
 
 
 @torch.inference_mode()
-def encode(pipeline: Any, pictures: np.ndarray, rows: pd.DataFrame, batch: int = 64) -> Examples:
-    """Encode pictures once into latent moments, and list captions and weights."""
+def encode(pipeline: Any, pictures: np.ndarray, batch: int = 64) -> torch.Tensor:
+    """Encode pictures once into latent moments.
+
+    Returns
+    -------
+    torch.Tensor
+        Scaled means and standard deviations, float32 (2, n, c, h, w), on the CPU.
+    """
     vae = pipeline.vae
     scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
-    means, stds = [], []
-    positions = rows.index.to_numpy()
-    for i in range(0, len(positions), batch):
-        part = torch.from_numpy(pictures[positions[i : i + batch]]).permute(0, 3, 1, 2)
+    moments = []
+    for i in range(0, len(pictures), batch):
+        part = torch.from_numpy(pictures[i : i + batch]).permute(0, 3, 1, 2)
         part = part.to(vae.device, vae.dtype) / 127.5 - 1
         posterior = vae.encode(part).latent_dist
-        means.append(((posterior.mean - shift) * scale).float())
-        stds.append((posterior.std * scale).float())
+        both = torch.stack([posterior.mean - shift, posterior.std]) * scale
+        moments.append(both.float().cpu())
+    # clone(): a tensor made under inference_mode cannot take part in autograd
+    return torch.cat(moments, 1).clone()
+
+
+def examples(moments: torch.Tensor, rows: pd.DataFrame) -> Examples:
+    """Bring together latents, captions and weights of the selected rows.
+
+    Parameters
+    ----------
+    moments : torch.Tensor
+        From `encode`, of the whole synthetic set.
+    rows : pandas.DataFrame
+        From `select`; its index says which pictures.
+    """
+    positions = torch.from_numpy(rows.index.to_numpy())
     captions = [*rows["text"].drop_duplicates(), ""]
     place = {text: i for i, text in enumerate(captions)}
     weight = {}
@@ -114,8 +133,7 @@ def encode(pipeline: Any, pictures: np.ndarray, rows: pd.DataFrame, batch: int =
         values = np.where(rows["kind"] == kind, rows["weight"], 0.0)
         weight[str(kind)] = values / group["weight"].sum()
     caption = rows["text"].map(place).to_numpy()
-    # clone(): a tensor made under inference_mode cannot take part in autograd
-    return Examples(torch.cat(means).clone(), torch.cat(stds).clone(), captions, caption, weight)
+    return Examples(moments[0, positions], moments[1, positions], captions, caption, weight)
 
 
 def shares_of(chosen: Training, weight: dict[str, np.ndarray]) -> dict[str, float]:
@@ -167,10 +185,13 @@ def train(
     Raises
     ------
     FloatingPointError
-        If the loss is not finite; the last good state stays in `state`.
+        If the loss is not finite; the last good weights stay in `state`.
     """
     torch.manual_seed(int(keyed_rng(study_seed, "adapter", seed).integers(2**31)))
+    device, dtype = pipeline.device, pipeline.unet.dtype
     trained = adapters.attach(pipeline, chosen)
+    for parameter in trained.values():  # master weights in full precision, whatever the model's
+        parameter.data = parameter.data.float()
     optimizer = torch.optim.AdamW(trained.values(), lr=chosen.learning_rate, weight_decay=1e-2)
     schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
     losses = torch.full((chosen.steps,), float("nan"))
@@ -181,7 +202,6 @@ def train(
     tokens, table = _texts(pipeline, examples.captions, chosen.text_encoder_lora)
     parts = list(shares_of(chosen, examples.weight).items())
     shape = (2, chosen.train_batch_size, *examples.mean.shape[1:])
-    device, dtype = pipeline.device, pipeline.unet.dtype
     pipeline.unet.train()
     bar = tqdm(range(start, chosen.steps), desc=label, initial=start, total=chosen.steps)
     for step in bar:
@@ -196,21 +216,23 @@ def train(
         draws = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
         clean = examples.mean[rows] + examples.std[rows] * draws[0]
         unique, back = np.unique(caption, return_inverse=True)
-        hidden = table[unique] if tokens is None else pipeline.text_encoder(tokens[unique])[0]
-        hidden = _mixup(rng, hidden[back], chosen.caption_mixup)
-        loss = denoising_loss(
-            pipeline.unet, schedule, clean.to(device, dtype), draws[1].to(device, dtype),
-            timestep.to(device), hidden,
-        )  # fmt: skip
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            hidden = table[unique] if tokens is None else pipeline.text_encoder(tokens[unique])[0]
+            hidden = _mixup(rng, hidden[back], chosen.caption_mixup)
+            loss = denoising_loss(
+                pipeline.unet, schedule, clean.to(device), draws[1].to(device),
+                timestep.to(device), hidden,
+            )  # fmt: skip
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), chosen.max_grad_norm)
         value = float(loss.detach())
         # Checked before the step, so that no checkpoint can hold a broken weight.
         if not (math.isfinite(value) and math.isfinite(float(norm))):
+            save_training_state(state, step, trained, optimizer, {"losses": losses})
             raise FloatingPointError(
                 f"the loss became {value} at step {step}: lower finetune.learning_rate (now "
-                f"{chosen.learning_rate:g}); the last good state is kept in {show(state)}"
+                f"{chosen.learning_rate:g}); the last good weights are kept in {show(state)}"
             )
         optimizer.step()
         losses[step] = value

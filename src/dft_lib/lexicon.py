@@ -49,20 +49,20 @@ def _read(folder: Path, name: str) -> pd.DataFrame:
         raise FileNotFoundError(f"{show(path)} is missing: restore it with `git checkout`")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise ValueError(f"{show(path)} cannot be read ({error}): mend or restore it") from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        reason = str(error).strip()
+        raise ValueError(f"{show(path)} cannot be read ({reason}): mend or restore it") from error
+    table = table.map(str.strip)
     missing = [c for c in _COLUMNS[name] if c not in table]
     if missing:
         raise ValueError(f"{show(path)} has no column {missing[0]!r}: add it")
     if table.empty:
         raise ValueError(f"{show(path)} is empty: add at least one row")
     for column in _COLUMNS[name]:
-        blank = table.index[table[column].str.strip() == ""]
+        blank = table.index[table[column] == ""]
         if len(blank):
             raise ValueError(f"{show(path)}, line {blank[0] + 2}: {column} is blank; fill it")
-    keys = table[_KEYS.get(name, ["attribute", "group"])].apply(
-        lambda c: c.str.strip().str.lower()
-    )
+    keys = table[_KEYS.get(name, ["attribute", "group"])].apply(lambda c: c.str.lower())
     if keys.duplicated().any():
         row = int(keys.duplicated().to_numpy().argmax())
         term = " ".join(keys.iloc[row])
@@ -88,6 +88,11 @@ def load(folder: str | Path = "lexicon") -> Lexicon:
             f"{show(where / 'professions.csv')}: fold {odd[0]!r} is unknown; use 0, 1, 2 or "
             f"{VALIDATION}"
         )
+    nouns = pd.concat([tables["professions"]["profession"], tables["people"]["noun"],
+                       tables["general"]["noun"]]).str.lower()  # fmt: skip
+    if nouns.duplicated().any():
+        twice = nouns[nouns.duplicated()].iloc[0]
+        raise ValueError(f"{show(where)}: {twice!r} stands in two of the lists; remove one")
     return Lexicon(**tables)
 
 

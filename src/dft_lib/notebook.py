@@ -12,6 +12,7 @@ import argparse
 import ast
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,7 +24,7 @@ from traitlets.config import Config
 
 from dft_lib import params, work
 from dft_lib.files import write_text
-from dft_lib.paths import NOTEBOOKS, ROOT, SCRATCH, show
+from dft_lib.paths import NOTEBOOKS, ROOT, show
 
 
 def declared_parameters(notebook: nbformat.NotebookNode) -> list[str]:
@@ -122,25 +123,23 @@ def run(
     # No kernelspec in the files: whoever runs this uses the kernel of this very environment.
     spec = {"name": "python3", "language": "python", "display_name": "Python 3"}
     notebook.metadata["kernelspec"] = spec
-    folder = SCRATCH / "notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
-    source = folder / f"{out.stem}.in.ipynb"
-    executed = folder / f"{out.stem}.out.ipynb"
-    nbformat.write(notebook, source)
     os.environ[work.RUNNER_VARIABLE] = work.identity()
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # stable PDF time stamps
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    try:
-        papermill.execute_notebook(
-            source, executed, parameters=values, kernel_name="python3", cwd=ROOT,
-            progress_bar=False, stderr_file=stderr,
-            # Unix sockets: no port of this machine is opened
-            config=Config({"KernelManager": {"transport": "ipc"}}),
-        )  # fmt: skip
-    finally:
-        if executed.exists():
-            result = normalise(nbformat.read(executed, as_version=4))
-            write_text(out, nbformat.writes(result) + "\n")
+    with tempfile.TemporaryDirectory(prefix="dft-") as folder:
+        source, executed = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"
+        nbformat.write(notebook, source)
+        try:
+            papermill.execute_notebook(
+                source, executed, parameters=values, kernel_name="python3", cwd=ROOT,
+                progress_bar=False, stderr_file=stderr,
+                # Unix sockets: no port of this machine is opened
+                config=Config({"KernelManager": {"transport": "ipc"}}),
+            )  # fmt: skip
+        finally:
+            if executed.exists():
+                result = normalise(nbformat.read(executed, as_version=4))
+                write_text(out, nbformat.writes(result) + "\n")
     return result
 
 

@@ -18,10 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML, YAMLError
 
 from dft_lib.paths import ROOT, show
+from dft_lib.raters.panel import require_apart
 
 GroupType = TypeVar("GroupType", bound="Group")
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class Group(BaseModel):
@@ -49,8 +51,13 @@ class Base(Group):
     target: dict[str, dict[str, Share]]
 
     @model_validator(mode="after")
-    def _target_sums(self) -> Base:
+    def _raters_and_target_fit(self) -> Base:
+        require_apart(self.steer, self.judge)
         for attribute, shares in self.target.items():
+            if attribute not in self.steer or attribute not in self.judge:
+                raise ValueError(
+                    f"target.{attribute} has no rater: name one in steer and in judge"
+                )
             if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
                 raise ValueError(
                     f"target.{attribute} sums to {sum(shares.values()):g}: "
@@ -120,7 +127,7 @@ class Training(Group):
 class Finetune(Training):
     """03: defaults of the training, and where things are."""
 
-    training_seeds: Annotated[list[int], Field(min_length=1)]
+    training_seeds: Seeds
     synthetic: str
     checkpoint_every: Positive
     out: str
@@ -136,7 +143,7 @@ class Arm(Group):
 class Evaluate(Group):
     """04: where the models are and where ratings and results go."""
 
-    training_seeds: Annotated[list[int], Field(min_length=1)]
+    training_seeds: Seeds
     prompts: str
     models: str
     shard_size: Positive
@@ -176,6 +183,8 @@ class Params(Group):
         missing = sorted(set(self.figures.arms) - set(self.arms))
         if missing:
             raise ValueError(f"figures.arms names {missing[0]!r}, which is not under arms")
+        if len(set(self.finetune.training_seeds)) != len(self.finetune.training_seeds):
+            raise ValueError("finetune.training_seeds names a seed twice: remove one")
         if self.finetune.training_seeds != self.evaluate.training_seeds:
             raise ValueError("finetune.training_seeds and evaluate.training_seeds must be equal")
         return self

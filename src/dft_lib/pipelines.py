@@ -13,6 +13,7 @@ from diffusers.utils import logging as diffusers_logging
 from dft_lib.paths import resolve, show
 from dft_lib.work import hash_of
 
+PREDICTION_TYPES = ("epsilon", "v_prediction")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _said: set[str] = set()
 diffusers_logging.set_verbosity_error()  # it warns of things that are no news, at every load
@@ -39,9 +40,14 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> tuple[torch.devi
     return where, kind
 
 
-def set_threads(threads: int) -> None:
-    """Fix the number of CPU threads: it is part of the numerics, not only of the speed."""
+def start(threads: int, device: str, dtype: str) -> None:
+    """Begin a verb: fix the number of CPU threads and say which device it will use.
+
+    Threads are part of the numerics, not only of the speed. The device is said here, not only
+    when a model is loaded, so that a resumed run, which may load none, prints the same.
+    """
     torch.set_num_threads(threads)
+    choose_device(device, dtype)
 
 
 def load(
@@ -93,8 +99,8 @@ def load(
         keywords["revision"] = revision
     try:
         pipeline = DiffusionPipeline.from_pretrained(source, **keywords)
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # whatever a damaged or foreign folder makes the loaders raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if source == model and not folder.is_dir():
             raise FileNotFoundError(
                 f"hub model {model} could not be fetched ({reason}): connect to the network once, "
@@ -106,7 +112,17 @@ def load(
     if not hasattr(pipeline, "unet") or not hasattr(pipeline, "vae"):
         raise ValueError(
             f"{model} is a {type(pipeline).__name__}: the study needs a latent pipeline with a "
-            "U-Net (Stable Diffusion 1.x, 2.x or XL)"
+            "U-Net (Stable Diffusion 1.x or 2.x)"
+        )
+    if hasattr(pipeline, "text_encoder_2"):
+        raise ValueError(
+            f"{model} has two text encoders, which the study cannot use yet: choose a Stable "
+            "Diffusion 1.x or 2.x model"
+        )
+    if (prediction := pipeline.scheduler.config.prediction_type) not in PREDICTION_TYPES:
+        raise ValueError(
+            f"{model} predicts {prediction!r}: the study trains {' and '.join(PREDICTION_TYPES)} "
+            "models; choose one of those"
         )
     pipeline.set_progress_bar_config(disable=True)
     if getattr(pipeline, "safety_checker", None) is not None:
@@ -117,6 +133,11 @@ def load(
 def describe(model: str, revision: str | None) -> str:
     """Return the name that records carry: folder or hub id, with its revision if any."""
     return f"{model}@{revision}" if revision else show(Path(resolve(model)))
+
+
+def record(model: str, revision: str | None) -> dict[str, str]:
+    """Return the fields that say in a record which model drew an image: name and weights."""
+    return {"model": describe(model, revision), "model_hash": fingerprint(model, revision)}
 
 
 def fingerprint(model: str, revision: str | None) -> str:

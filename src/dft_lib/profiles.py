@@ -24,19 +24,27 @@ def clone(profile: Path, target: Path) -> None:
     The clone keeps what its own earlier runs made (lock, outputs), so an unchanged profile has
     nothing to do.
     """
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout.split("\0")  # fmt: skip
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        ).stdout.split("\0")  # fmt: skip
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ValueError(
+            f"{show(ROOT)} is no git work tree, which a profile's clone is made from: use "
+            "`git clone` instead of an archive"
+        ) from error
     own = ("params.yaml", "dvc.lock", "results/", "paper/figures/", "store/")
-    for name in filter(None, listed):
-        source = ROOT / name
-        if name.startswith(own) or not source.is_file():
-            continue
-        copy = target / name
+    names = [n for n in listed if n and not n.startswith(own) and (ROOT / n).is_file()]
+    before = target / ".dft-cloned"
+    for gone in set(before.read_text("utf-8").split("\n") if before.exists() else []) - {*names}:
+        (target / gone).unlink(missing_ok=True)
+    for name in names:
+        source, copy = ROOT / name, target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if not copy.exists() or copy.read_bytes() != source.read_bytes():
             shutil.copy2(source, copy)
+    before.write_text("\n".join(names), encoding="utf-8")
     text = profile.read_bytes()
     if not (target / "params.yaml").exists() or (target / "params.yaml").read_bytes() != text:
         (target / "params.yaml").write_bytes(text)
@@ -63,7 +71,10 @@ def main() -> None:
     except ValueError as error:
         sys.exit(str(error))
     target = SCRATCH / name
-    clone(profile, target)
+    try:
+        clone(profile, target)
+    except ValueError as error:
+        sys.exit(str(error))
     # The clone's own source wins over the installed package.
     environment = {**os.environ, "PYTHONPATH": str(target / "src")}
     for command in (["dvc", "pull", "-q", "-r", "store", "data.dvc"], ["dvc", "repro"]):

@@ -26,12 +26,15 @@ class Request:
     replicate: int
 
 
-_VOWEL_SOUND = ("hon", "hour", "heir")
-_CONSONANT_SOUND = ("uni", "eu", "one", "us", "ur", "ut")
+_VOWEL_SOUND = ("honest", "honour", "honor", "hour", "heir")
+_CONSONANT_SOUND = ("uni", "eu", "one", "use", "usu", "uti")
 
 
 def article(phrase: str) -> str:
-    """Return `phrase` with its indefinite article ("an artist", "a university lecturer")."""
+    """Return `phrase` with its indefinite article ("an artist", "a university lecturer").
+
+    By spelling, with the commonest exceptions; English has more ("an unidentified person").
+    """
     low = phrase.lower()
     vowel = low.startswith(_VOWEL_SOUND) or (
         low[:1] in "aeiou" and not low.startswith(_CONSONANT_SOUND)
@@ -107,8 +110,8 @@ def training_grid(lexicon: Lexicon, settings: Prompts) -> pd.DataFrame:
                     )
                 )  # fmt: skip
         cells = len(genders) * len(tones)
-        for i, (template, images) in enumerate(_share(templates, per_cell * cells)):
-            text = fill(template, noun)
+        for i, (template, per_template) in enumerate(_share(templates, per_cell)):
+            text, images = fill(template, noun), per_template * cells  # the balanced set's mix
             rows.append(
                 _row(
                     f"train/unbalanced/{noun}/{i}", text, text, "unbalanced", kind, noun, fold,

@@ -7,10 +7,12 @@ weighted back to the target, and `dft_lib.audit` reports the balance before and 
 from __future__ import annotations
 
 import re
+from itertools import product
 
 import pandas as pd
 
 KEPT = "kept"
+REASONS = ("no person", "unexpected person", "wrong subject", "wrong gender", "wrong skin_tone")
 
 
 def forbidden(texts: pd.Series, terms: list[str]) -> pd.Series:
@@ -38,8 +40,7 @@ def screen(records: pd.DataFrame, ratings: pd.DataFrame) -> pd.Series:
     Returns
     -------
     pandas.Series
-        str: "kept", "no person", "unexpected person", "wrong subject", "wrong gender" or
-        "wrong skin_tone".
+        str: `KEPT` or one of `REASONS`.
     """
     verdict = pd.Series(KEPT, index=records.index)
     wants_person = records["kind"] != "general"
@@ -92,27 +93,30 @@ def weigh(
     counts = (balanced["verdict"] == KEPT).groupby(
         [balanced["noun"], balanced["gender"], balanced["skin_tone"]], sort=False
     ).sum()  # fmt: skip
-    if len(counts) and counts.min() < minimum_per_cell:
+    # every cell of the target, so that one whose prompts were all forbidden counts as empty
+    cells = product(balanced["noun"].unique(), *target.values())
+    counts = counts.reindex(pd.MultiIndex.from_tuples(list(cells)), fill_value=0)
+    if counts.min() < minimum_per_cell:
         noun, gender, tone = counts.idxmin()
         raise ValueError(
             f"screening left {counts.min()} images of {tone} {gender} {noun}, fewer than "
-            f"synthesis.minimum_per_cell {minimum_per_cell}: raise prompts.images_per_cell, or "
-            "look at the rejected images"
+            f"synthesis.minimum_per_cell {minimum_per_cell}: raise prompts.images_per_cell, "
+            "shorten forbidden_terms, or look at the rejected images"
         )
     return weight
 
 
 def match_size(index: pd.DataFrame) -> pd.Series:
-    """Return verdicts with the unbalanced set cut to the balanced set's size, noun by noun.
+    """Return verdicts with the unbalanced set cut to the balanced set's size, caption by caption.
 
-    The control must differ from the treatment in balance alone, not in the number of images; the
-    first images in grid order stay. Where screening left the balanced set larger, it stays so,
-    and the audit shows both counts.
+    The control must differ from the treatment in balance alone, not in the number of images or in
+    the templates of their captions; the first images in grid order stay. Where screening left the
+    balanced set larger, it stays so, and the audit shows both counts.
     """
     verdict = index["verdict"].copy()
     kept = index[verdict == KEPT]
-    sizes = kept[kept["set"] == "balanced"].groupby("noun").size()
-    for noun, rows in kept[kept["set"] == "unbalanced"].groupby("noun"):
-        spare = rows.index[int(sizes.get(noun, 0)) :]
+    sizes = kept[kept["set"] == "balanced"].groupby("caption").size()
+    for caption, rows in kept[kept["set"] == "unbalanced"].groupby("caption"):
+        spare = rows.index[int(sizes.get(caption, 0)) :]
         verdict[spare] = "beyond the balanced set's size"
     return verdict

@@ -21,6 +21,7 @@ from PIL import Image
 from dft_lib.files import write_atomic
 from dft_lib.paths import show
 
+INDEX = "index.parquet"  # verdict and weight of every image, beside a set's shards
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from dft_lib import prompts, shards
@@ -42,7 +44,7 @@ def draw_shards(
         Images per shard, a multiple of the batch size, so that a shard's bytes depend on nothing
         outside it.
     about : dict
-        Fields added to every record: model, arm, scheduler.
+        Fields added to every record (model, arm); how the images are drawn is added here.
     label : str
         Name of the progress bar.
 
@@ -64,10 +66,10 @@ def draw_shards(
     listed, records = prompts.requests(grid)
     records = records.assign(
         **about,
-        study_seed=sampler.settings.study_seed,
-        num_inference_steps=sampler.settings.num_inference_steps,
-        guidance_scale=float(sampler.settings.guidance_scale),
-        scheduler=sampler.settings.scheduler,
+        **asdict(sampler.settings),
+        threads=torch.get_num_threads(),
+        device=sampler.pipeline.device.type,
+        dtype=str(sampler.pipeline.unet.dtype).removeprefix("torch."),
     )
     paths = []
     with tqdm(total=len(listed), desc=label, unit="image") as bar:

@@ -1,8 +1,17 @@
-"""Work in progress: a folder per stage and parameters, under a lock, that survives `kill -9`.
+"""Work in progress: one lock per stage and output, a folder per parameters, safe to `kill -9`.
 
 ``kill -9`` of `dvc` or of the runner leaves the notebook's kernel running. So every workspace
 names its owner (the process that works, and those that wait for it); whoever comes next and
 finds the lock held by a kernel that nobody waits for ends that kernel and goes on from its files.
+
+::
+
+    scratch/<stage>-<hash of its output path>/lock, owner.json
+                                             /<hash of parameters, inputs and code>/...
+
+The lock belongs to the output, because two runs with different parameters write the same output.
+The inner folder holds finished shards, checkpoints and ``publish/`` while a run is unfinished, and
+goes once its result is published: a forced run does its work again.
 """
 
 from __future__ import annotations
@@ -38,9 +47,15 @@ def identity() -> str:
     """
     me = psutil.Process()
     parents = me.parents()
-    is_dvc = [any(Path(part).name == "dvc" for part in p.cmdline()[:2]) for p in parents]
-    above = parents[: is_dvc.index(True) + 1] if any(is_dvc) else []
-    return json.dumps([_identity(p) for p in (me, *above)])
+    dvc = next((i for i, p in enumerate(parents) if _is_dvc(p)), -1)
+    return json.dumps([_identity(p) for p in (me, *parents[: dvc + 1])])
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    try:
+        return any(Path(part).name == "dvc" for part in process.cmdline()[:2])
+    except (psutil.AccessDenied, psutil.NoSuchProcess):  # root's processes, on macOS
+        return False
 
 
 def _alive(identity: Identity) -> bool:
@@ -69,42 +84,60 @@ def _end_stale(owner: Path) -> bool:
 
 
 @contextmanager
-def workspace(stage: str, key: Any) -> Iterator[Path]:
-    """Hold the folder ``scratch/<stage>-<hash of key>/`` for this process.
+def workspace(stage: str, out: Path, key: Any) -> Iterator[Path]:
+    """Hold a stage's folder for unfinished work; remove it when the block ends without error.
 
     Parameters
     ----------
     stage : str
         Name of the stage (and arm).
+    out : pathlib.Path
+        Where the stage's result goes; at most one process at a time works for it.
     key : JSON value
-        Everything the stage's result depends on. Other values get another folder, so work under
-        old parameters is never mixed with work under new ones.
+        Every parameter and input the result depends on; the library's code is added. Other values
+        get another folder, so work under old parameters is never mixed with work under new ones.
 
     Raises
     ------
     RuntimeError
-        If a living run holds the same workspace.
+        If a living run works for the same output.
     """
-    text = json.dumps(key, sort_keys=True, default=str)
-    folder = SCRATCH / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / "owner.json"
-    lock = FileLock(folder / "lock")
+    top = SCRATCH / f"{stage}-{_digest(str(out))[:8]}"
+    top.mkdir(parents=True, exist_ok=True)
+    text = json.dumps([key, _code()], sort_keys=True, default=str)
+    folder = top / _digest(text)[:16]
+    owner = top / "owner.json"
+    lock = FileLock(top / "lock")
     try:
         lock.acquire(timeout=0.2)
     except Timeout:
         if not _end_stale(owner):
             raise RuntimeError(
-                f"another run is working in {show(folder)}: wait for it, or end it, then run again"
+                f"another run is writing {show(out)}: wait for it, or end it, then run again"
             ) from None
         lock.acquire(timeout=30)
     try:
         me = _identity(psutil.Process())
         runners = json.loads(os.environ.get(RUNNER_VARIABLE, "null")) or [me]
         owner.write_text(json.dumps({"worker": me, "runners": runners}), encoding="utf-8")
+        folder.mkdir(exist_ok=True)
+        for part in folder.rglob(".*.part"):  # half-written files of a killed run
+            part.unlink()
         yield folder
+        shutil.rmtree(folder)
     finally:
         lock.release()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _code() -> str:
+    """Return a hash of the library (the world apart): new code never goes on from old work."""
+    package = Path(__file__).parent
+    files = [p for p in sorted(package.rglob("*.py")) if p.parent.name != "world"]
+    return hash_of(*files)
 
 
 def publish(source: Path, target: Path) -> None:
@@ -113,20 +146,30 @@ def publish(source: Path, target: Path) -> None:
     The target appears complete or not at all: the copy is made beside it, then renamed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{target.name}.*.part"):  # of a killed run
+        shutil.rmtree(left, ignore_errors=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        shutil.copytree(source, part)
+        shutil.copytree(source, part, copy_function=_copy)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
     except OSError as error:
+        # copytree collects (source, target, reason) triples; the first one says enough
+        collected = error.args[0] if isinstance(error, shutil.Error) else None
+        reason = collected[0][2] if collected else error.strerror or error
         raise OSError(
-            error.errno,
-            f"could not write {show(target)}: {error.strerror or error}; free some disk space, "
-            "then run again (finished work is kept)",
+            error.errno or 0,
+            f"could not write {show(target)}: {reason}; free some disk space, then run again "
+            "(finished work is kept)",
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+    with open(target, "rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def hash_of(*paths: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import binom
 
 
 def shares(counts: ArrayLike) -> np.ndarray:
@@ -34,7 +35,7 @@ def gap(counts: ArrayLike) -> np.ndarray:
 
     This is M1 of Shen et al. (2024, arXiv 2311.07604) times K/2, its normalised form. For two
     groups it is ``|2p - 1|``. 0: all groups equally often; 1: only one group. On N images an even
-    model does not score 0 but the metric's floor, about ``sqrt(2 / (pi N))`` for two groups.
+    model does not score 0 but the metric's floor, `even_gap`.
 
     Examples
     --------
@@ -64,8 +65,13 @@ def entropy(counts: ArrayLike) -> np.ndarray:
     return np.where(np.isnan(f).any(-1), np.nan, 0.0 - (f * logs).sum(-1) / np.log(f.shape[-1]))
 
 
+def distance(one: ArrayLike, other: ArrayLike) -> np.ndarray:
+    """Total variation of two distributions, half their L1 distance: 0 equal, 1 disjoint."""
+    return 0.5 * np.abs(np.asarray(one) - np.asarray(other)).sum(-1)
+
+
 def total_variation(counts: ArrayLike, target: ArrayLike) -> np.ndarray:
-    """Half the L1 distance between shares and a target distribution.
+    """Total variation between shares and a target distribution.
 
     0: as the target; at most ``1 - min(target)``.
 
@@ -77,7 +83,30 @@ def total_variation(counts: ArrayLike, target: ArrayLike) -> np.ndarray:
     f, t = shares(counts), np.asarray(target, dtype=np.float64)
     if t.shape != f.shape[-1:] or (t < 0).any() or not np.isclose(t.sum(), 1):
         raise ValueError("target must be a distribution over the groups of counts (sum 1)")
-    return 0.5 * np.abs(f - t).sum(-1)
+    return distance(f, t)
+
+
+def even_gap(images: int, groups: int) -> float:
+    r"""Return the expected `gap` of a perfectly even model on finitely many images: the floor.
+
+    .. math:: \frac{K}{2N} \, E|X_1 - X_2|, \quad X \sim \mathrm{Multinomial}(N, 1/K)
+
+    computed exactly: given :math:`X_1 + X_2 = n`, which is Binomial(N, 2/K), :math:`X_1` is
+    Binomial(n, 1/2). Exactly 1 for one image; 0 only in the limit.
+
+    Parameters
+    ----------
+    images : int
+        Usable images N, at least 1.
+    groups : int
+        Number of groups K, at least 2.
+    """
+    if images < 1 or groups < 2:
+        raise ValueError("even_gap needs at least one image and two groups")
+    n = np.arange(images + 1)
+    first = np.arange(images + 1)[:, None]
+    distance = (np.abs(2 * first - n) * binom.pmf(first, n, 0.5)).sum(0)
+    return float(groups / (2 * images) * (distance * binom.pmf(n, images, 2 / groups)).sum())
 
 
 METRICS = {"gap": gap, "min_max_ratio": min_max_ratio, "entropy": entropy}

@@ -10,6 +10,7 @@ import torch
 from dft_lib.raters.networks import NetworkRater, conv_trunk, load
 
 NAME, KIND, WIDTH = "convnet", "learned filters on pixels", 128
+ATTRIBUTES = ("person", "role", "gender")
 
 
 def features(pixels: np.ndarray) -> torch.Tensor:

@@ -15,6 +15,7 @@ from skimage.color import rgb2lab
 from dft_lib.raters.networks import NetworkRater, dense_trunk, load
 
 NAME, KIND, WIDTH = "histogram", "learned weights on a CIELAB histogram", 192
+ATTRIBUTES = ("skin_tone",)
 _EDGES = (np.linspace(0, 100, 17), np.linspace(-10, 40, 11), np.linspace(-10, 60, 11))
 INPUTS = 16 * 10 * 10
 

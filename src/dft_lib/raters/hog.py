@@ -16,6 +16,7 @@ from skimage.feature import hog
 from dft_lib.raters.networks import NetworkRater, dense_trunk, load
 
 NAME, KIND, WIDTH, INPUTS = "hog", "oriented gradients of the grey picture", 192, 1764
+ATTRIBUTES = ("person", "role", "gender")
 
 
 def features(pixels: np.ndarray) -> torch.Tensor:

@@ -15,6 +15,7 @@ from dft_lib.world.art import TONES, TRAINED_FAMILIES
 from dft_lib.world.render import SKIN
 
 NAME, KIND = "palette", "colour match in CIELAB"
+ATTRIBUTES = ("skin_tone",)
 
 
 class PaletteRater:
@@ -31,7 +32,7 @@ class PaletteRater:
     """
 
     name, kind = NAME, KIND
-    attributes = ("skin_tone",)
+    attributes = ATTRIBUTES
 
     def __init__(self, *, reach: float = 8.0, least: float = 0.012, margin: float = 0.8) -> None:
         self.reach, self.least, self.margin = reach, least, margin

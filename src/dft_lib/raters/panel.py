@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +12,29 @@ from dft_lib.paths import DATA
 from dft_lib.raters import convnet, histogram, hog, palette
 from dft_lib.raters.base import ATTRIBUTES, NO_PERSON, Answer, Rater
 
-_OPENERS: dict[str, Callable[[Path], Rater]] = {
-    m.NAME: m.open_rater for m in (convnet, hog, histogram, palette)
-}
+_MODULES = {m.NAME: m for m in (convnet, hog, histogram, palette)}
 
 
-def open_rater(name: str, folder: Path | None = None) -> Rater:
-    """Open a rater by name; weights come from ``data/raters/``.
+def require_known(members: Mapping[str, str]) -> None:
+    """Refuse attributes nobody answers for, and raters that do not exist or do not answer.
 
     Raises
     ------
     ValueError
-        If there is no rater of that name.
+        With one sentence naming attribute, rater and what there is.
     """
-    if name not in _OPENERS:
-        raise ValueError(f"no rater {name!r}; there are: {', '.join(sorted(_OPENERS))}")
-    return _OPENERS[name]((folder or DATA / "raters") / f"{name}.safetensors")
+    for attribute, name in members.items():
+        if attribute not in ATTRIBUTES:
+            raise ValueError(
+                f"raters: unknown attribute {attribute!r}; use {', '.join(ATTRIBUTES)}"
+            )
+        if name not in _MODULES:
+            raise ValueError(f"no rater {name!r}; there are: {', '.join(sorted(_MODULES))}")
+        if attribute not in _MODULES[name].ATTRIBUTES:
+            raise ValueError(
+                f"rater {name!r} does not answer for {attribute!r}, only for "
+                f"{', '.join(_MODULES[name].ATTRIBUTES)}"
+            )
 
 
 class Panel:
@@ -42,17 +49,13 @@ class Panel:
     """
 
     def __init__(self, members: Mapping[str, str], folder: Path | None = None) -> None:
-        unknown = sorted(set(members) - set(ATTRIBUTES))
-        if unknown:
-            raise ValueError(f"raters: unknown attribute {unknown[0]!r}; use {ATTRIBUTES}")
+        require_known(members)
         self.members = dict(members)
-        self.raters = {name: open_rater(name, folder) for name in set(members.values())}
-        for attribute, name in members.items():
-            if attribute not in self.raters[name].attributes:
-                raise ValueError(
-                    f"rater {name!r} does not answer for {attribute!r}, only for "
-                    f"{', '.join(self.raters[name].attributes)}"
-                )
+        where = folder or DATA / "raters"
+        self.raters: dict[str, Rater] = {
+            name: _MODULES[name].open_rater(where / f"{name}.safetensors")
+            for name in sorted(set(members.values()))
+        }
 
     def answers(self, pixels: np.ndarray) -> dict[str, Answer]:
         """Return each attribute's answer as its rater gave it."""
@@ -101,16 +104,18 @@ def require_apart(
         If any judge is among the steering or used raters, or shares its kind with the steering
         rater of the same attribute.
     """
+    require_known(steering)
+    require_known(judging)
     both = sorted(set(judging.values()) & (set(steering.values()) | set(used)))
     if both:
         raise ValueError(
             f"rater {both[0]!r} steers or filters and may not judge: name another one under "
-            "raters.judge"
+            "base.judge"
         )
-    kinds = {m.NAME: m.KIND for m in (convnet, hog, histogram, palette)}
-    for attribute in set(steering) & set(judging):
-        if kinds.get(steering[attribute]) == kinds.get(judging[attribute]):
+    for attribute in sorted(set(steering) & set(judging)):
+        one, other = (_MODULES[members[attribute]].KIND for members in (steering, judging))
+        if one == other:
             raise ValueError(
-                f"raters.steer and raters.judge look at {attribute} in the same way "
-                f"({kinds.get(steering[attribute])}): choose raters of different kinds"
+                f"base.steer and base.judge look at {attribute} in the same way ({one}): choose "
+                "raters of different kinds"
             )

@@ -18,7 +18,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
     Writes images and ratings to ``out/<arm>/``, and ``<arm>.json`` and ``<arm>.csv`` to
     ``results``.
     """
-    pipelines.set_threads(base.threads)
+    pipelines.start(base.threads, base.device, base.dtype)
     models = resolve(settings.models) / name
     manifest = adapters.read_manifest(models)
     require_apart(base.steer, base.judge, manifest["raters_used"])
@@ -27,15 +27,11 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
     missing = sorted(set(settings.training_seeds) - set(manifest["seeds"]))
     if manifest["training"] is not None and missing:
         raise ValueError(f"{show(models)} has no model of seed {missing[0]}: run 03 for this arm")
-    key = [
-        name,
-        base.model_dump(),
-        settings.model_dump(),
-        pipelines.fingerprint(base.model, base.revision),
-    ]
-    with work.workspace(
-        f"evaluate-{name}", [*key, work.hash_of(grid_path), work.hash_of(models)]
-    ) as folder:
+    out = resolve(settings.out) / name
+    about = {"arm": name, **pipelines.record(base.model, base.revision)}
+    key = [about, base.model_dump(), settings.model_dump()]
+    key += [work.hash_of(grid_path), work.hash_of(models)]
+    with work.workspace(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
         panel = Panel(base.judge)
         parts = []
@@ -50,11 +46,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
                 grid,
                 publish / (f"seed-{seed}" if seed >= 0 else "base"),
                 shard_size=settings.shard_size,
-                about={
-                    "arm": name,
-                    "seed": seed,
-                    "model": pipelines.describe(base.model, base.revision),
-                },
+                about=about | {"seed": seed},
                 label=f"evaluate {name}" + (f", seed {seed}" if seed >= 0 else ""),
             )
             for path in paths:
@@ -64,11 +56,11 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
                 )
         ratings = pd.concat(parts, ignore_index=True)
         write_table(publish / "ratings.parquet", ratings)
-        work.publish(publish, resolve(settings.out) / name)
-    table = evaluation.per_prompt(ratings, base.target, settings.training_seeds, base.held_out)
-    results = resolve(settings.results)
-    write_table(results / f"{name}.csv", table.assign(arm=name))
-    summary = evaluation.summarise(table, ratings, base.target)
-    about_arm = {"arm": name, "label": manifest["label"], "judges": base.judge}
-    write_json(results / f"{name}.json", about_arm | summary)
+        work.publish(publish, out)
+        table = evaluation.per_prompt(ratings, base.target, settings.training_seeds, base.held_out)
+        results = resolve(settings.results)
+        write_table(results / f"{name}.csv", table.assign(arm=name))
+        summary = evaluation.summarise(table, ratings, base.target)
+        about_arm = {"arm": name, "label": manifest["label"], "judges": base.judge}
+        write_json(results / f"{name}.json", about_arm | summary)
     return ratings

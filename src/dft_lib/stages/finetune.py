@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from dft_lib import adapters, finetune, pipelines, work
+from dft_lib import adapters, finetune, pipelines, shards, work
 from dft_lib.files import write_json, write_table
 from dft_lib.params import Arm, Base, Finetune, training
-from dft_lib.paths import resolve, show
+from dft_lib.paths import resolve
 
 
 def train_arm(base: Base, settings: Finetune, name: str, arm: Arm) -> pd.DataFrame:
@@ -18,85 +18,49 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: Arm) -> pd.DataFra
 
     An arm without training writes a manifest and nothing else.
     """
-    pipelines.set_threads(base.threads)
+    pipelines.start(base.threads, base.device, base.dtype)
     chosen = training(settings, arm)
-    out = resolve(settings.out) / name
-    losses: list[pd.DataFrame] = []
-    synthetic = resolve(settings.synthetic)
-    key: list[Any] = [name, base.model_dump(), settings.model_dump(), arm.model_dump()]
-    key.append(pipelines.fingerprint(base.model, base.revision))
+    out, synthetic = resolve(settings.out) / name, resolve(settings.synthetic)
+    about = {"arm": name, **pipelines.record(base.model, base.revision)}
+    key: list[Any] = [about, base.model_dump(), settings.model_dump(), arm.model_dump()]
+    used: list[str] = []
     if chosen is not None:
-        if not (synthetic / finetune.INDEX).exists():
-            raise FileNotFoundError(
-                f"{show(synthetic)} is missing: run notebook 02_synthesis first"
-            )
-        key.append(work.hash_of(synthetic / finetune.INDEX))
-    with work.workspace(f"finetune-{name}", key) as folder:
+        pictures, index = finetune.read_synthetic(synthetic)
+        used = adapters.read_manifest(synthetic)["screened_by"]
+        key.append(work.hash_of(synthetic / shards.INDEX))
+    about |= {"raters_used": used, "training": chosen.model_dump() if chosen is not None else None}
+    with work.workspace(f"finetune-{name}", out, key) as folder:
         publish = folder / "publish"
+        losses = []
         if chosen is not None:
-            pictures, index = finetune.read_synthetic(synthetic)
-            screened_by = adapters.read_manifest(synthetic)["screened_by"]
+            fresh = partial(pipelines.load, base.model, revision=base.revision,
+                            device=base.device, dtype=base.dtype)  # fmt: skip
+            moments = finetune.encode(fresh(), pictures)
             for seed in settings.training_seeds:
-                losses.append(
-                    _train_seed(base, settings, name, chosen, seed, folder, pictures, index,
-                                screened_by)
-                )  # fmt: skip
+                rows = finetune.select(index, chosen, seed, base.held_out)
+                if not (publish / f"seed-{seed}" / adapters.MANIFEST).exists():
+                    pipeline = fresh()
+                    state = folder / f"seed-{seed}.state.safetensors"
+                    loss = finetune.train(
+                        pipeline,
+                        finetune.examples(moments, rows),
+                        chosen,
+                        study_seed=base.study_seed,
+                        seed=seed,
+                        state=state,
+                        checkpoint_every=settings.checkpoint_every,
+                        label=f"{name}, seed {seed}",
+                    )
+                    table = pd.DataFrame({"seed": seed, "step": range(len(loss)), "loss": loss})
+                    write_table(folder / f"seed-{seed}.losses.parquet", table)
+                    manifest = about | {"seed": seed, "images": len(rows)}
+                    adapters.save(pipeline, chosen, publish / f"seed-{seed}", manifest)
+                    state.unlink(missing_ok=True)
+                losses.append(pd.read_parquet(folder / f"seed-{seed}.losses.parquet"))
         table = pd.concat(losses) if losses else pd.DataFrame(columns=["seed", "step", "loss"])
         write_table(publish / "losses.csv", table)
-        used = sorted(set(base.steer.values())) if chosen is not None else []
-        write_json(
-            publish / adapters.MANIFEST,
-            {
-                "arm": name,
-                "label": arm.label,
-                "seeds": settings.training_seeds if chosen is not None else [],
-                "raters_used": used,
-                "training": chosen.model_dump() if chosen is not None else None,
-            },
-        )
+        seeds = settings.training_seeds if chosen is not None else []
+        manifest = about | {"label": arm.label, "seeds": seeds}
+        write_json(publish / adapters.MANIFEST, manifest)
         work.publish(publish, out)
     return table
-
-
-def _train_seed(
-    base: Base,
-    settings: Finetune,
-    name: str,
-    chosen: Any,
-    seed: int,
-    folder: Path,
-    pictures: Any,
-    index: pd.DataFrame,
-    screened_by: list[str],
-) -> pd.DataFrame:
-    done = folder / "publish" / f"seed-{seed}"
-    state = folder / f"seed-{seed}.state.safetensors"
-    losses_path = folder / f"seed-{seed}.losses.parquet"
-    if not (done / adapters.MANIFEST).exists():
-        pipeline = pipelines.load(
-            base.model, revision=base.revision, device=base.device, dtype=base.dtype
-        )
-        rows = finetune.select(index, chosen, seed, base.held_out)
-        losses = finetune.train(
-            pipeline,
-            finetune.encode(pipeline, pictures, rows),
-            chosen,
-            study_seed=base.study_seed,
-            seed=seed,
-            state=state,
-            checkpoint_every=settings.checkpoint_every,
-            label=f"{name}, seed {seed}",
-        )
-        table = pd.DataFrame({"seed": seed, "step": range(len(losses)), "loss": losses})
-        write_table(losses_path, table)
-        manifest = {
-            "arm": name,
-            "seed": seed,
-            "model": pipelines.describe(base.model, base.revision),
-            "images": len(rows),
-            "raters_used": screened_by,
-            "training": chosen.model_dump(),
-        }
-        adapters.save(pipeline, chosen, done, manifest)
-        state.unlink(missing_ok=True)
-    return pd.read_parquet(losses_path)

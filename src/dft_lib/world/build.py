@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL
+from pydantic import BaseModel
 
 from dft_lib import notebook, params, pipelines, work
 from dft_lib.files import write_json, write_table
@@ -30,6 +34,15 @@ from dft_lib.world import art, autoencoder, corpus, raters, render, report, sett
 
 log = logging.getLogger(__name__)
 BUILD = WORLD / "build"
+
+
+@contextmanager
+def _state(stage: str, group: BaseModel, *inputs: Path) -> Iterator[Path]:
+    """Name a training's checkpoint after all it depends on; remove it when the block ends well."""
+    text = f"{group.model_dump_json()} {work.hash_of(*inputs)}"
+    path = BUILD / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.state.safetensors"
+    yield path
+    path.unlink(missing_ok=True)
 
 
 def build_corpus(chosen: settings.Settings) -> None:
@@ -50,8 +63,9 @@ def build_corpus(chosen: settings.Settings) -> None:
 def build_autoencoder(chosen: settings.Settings) -> None:
     """Train the autoencoder on the corpus pictures."""
     pixels = np.load(BUILD / "corpus" / "train.npy", mmap_mode="r")
-    vae = autoencoder.train(pixels, chosen, BUILD / "autoencoder.state.safetensors")
-    vae.save_pretrained(BUILD / "autoencoder")
+    with _state("autoencoder", chosen.autoencoder, BUILD / "corpus") as state:
+        vae = autoencoder.train(pixels, chosen, state)
+        vae.save_pretrained(BUILD / "autoencoder")
     held = np.load(BUILD / "corpus" / "validation.npy")
     log.info("validation PSNR %.2f dB", autoencoder.psnr(autoencoder.reconstruct(vae, held), held))
 
@@ -69,14 +83,10 @@ def build_tiny_sd(chosen: settings.Settings) -> None:
     mean, std = autoencoder.moments(vae, pixels)
     scale = vae.config.scaling_factor
     tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(), chosen.tiny_sd.max_length)
-    text_encoder, unet = tiny_sd.train(
-        records,
-        (mean * scale, std * scale),
-        tokenizer,
-        chosen,
-        BUILD / "tiny_sd.state.safetensors",
-    )
-    tiny_sd.assemble(vae, text_encoder, tokenizer, unet, chosen.tiny_sd, BUILD / "tiny-sd")
+    latents = (mean * scale, std * scale)
+    with _state("tiny_sd", chosen.tiny_sd, BUILD / "corpus", BUILD / "autoencoder") as state:
+        text_encoder, unet = tiny_sd.train(records, latents, tokenizer, chosen, state)
+        tiny_sd.assemble(vae, text_encoder, tokenizer, unet, chosen.tiny_sd, BUILD / "tiny-sd")
 
 
 def build_raters(chosen: settings.Settings) -> None:

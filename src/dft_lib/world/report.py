@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from diffusers import AutoencoderKL
 
-from dft_lib.fairness.metrics import gap
+from dft_lib.fairness.metrics import distance, gap
 from dft_lib.noise import keyed_rng
 from dft_lib.prompts import Request, describe, fill
 from dft_lib.raters.base import UNCLEAR
@@ -167,7 +167,7 @@ def compare_neutral(rated: pd.DataFrame, corpus: pd.DataFrame) -> tuple[pd.DataF
         ),
         "corpus_tones": corpus_tones.round(4).tolist(),
         "model_tones": model_tones.round(4).tolist(),
-        "tone_total_variation": float(0.5 * np.abs(corpus_tones - model_tones).sum()),
+        "tone_total_variation": float(distance(corpus_tones, model_tones)),
         "corpus_gap": float((2 * table["corpus_woman"] - 1).abs().mean()),
         "model_gap": float(table["model_gap"].mean()),
     }

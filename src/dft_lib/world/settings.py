@@ -49,6 +49,19 @@ class Autoencoder(_Strict):
     kl_weight: float
 
 
+class Cycle(_Strict):
+    """One cosine cycle of the tiny Stable Diffusion's training.
+
+    `high_noise` is the share of timesteps redrawn from the noisier half, where an unguided
+    sampler settles who is shown; `weights` makes some styles of caption come up more often, which
+    leaves the distribution *within* each style, and so the bias under neutral captions, alone.
+    """
+
+    steps: int
+    high_noise: float = 0.0
+    weights: dict[Literal["neutral", "explicit", "diverse", "object"], float] = {}
+
+
 class TinySD(_Strict):
     """Size and training of the text encoder and the ``UNet2DConditionModel``."""
 
@@ -57,7 +70,7 @@ class TinySD(_Strict):
     text_layers: int
     max_length: int
     prediction_type: Literal["epsilon", "v_prediction"]
-    cycles: tuple[int, ...]
+    cycles: tuple[Cycle, ...]
     cycle_decay: float
     batch_size: int
     learning_rate: float

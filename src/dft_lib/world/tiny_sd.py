@@ -30,7 +30,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from dft_lib.files import load_training_state, save_training_state
 from dft_lib.noise import keyed_rng
-from dft_lib.world.settings import Settings, TinySD
+from dft_lib.world.settings import Cycle, Settings, TinySD
 
 log = logging.getLogger(__name__)
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -101,15 +101,26 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     ).input_ids  # fmt: skip
 
 
-def learning_rate(settings: TinySD, step: int) -> float:
-    """Cosine decay with warm restarts (Loshchilov & Hutter 2017), each cycle warmed up."""
+def learning_rate(settings: TinySD, step: int) -> tuple[float, Cycle]:
+    """Cosine decay with warm restarts (Loshchilov & Hutter 2017), each cycle warmed up.
+
+    Returns the rate of `step` and the cycle it belongs to.
+    """
     peak = settings.learning_rate
-    for length in settings.cycles:
-        if step < length:
+    for cycle in settings.cycles:
+        if step < cycle.steps:
             break
-        step, peak = step - length, peak * settings.cycle_decay
+        step, peak = step - cycle.steps, peak * settings.cycle_decay
     warm = min(1.0, (step + 1) / settings.warmup)
-    return peak * warm * max(0.5 * (1 + math.cos(math.pi * step / length)), 0.01)
+    return peak * warm * max(0.5 * (1 + math.cos(math.pi * step / cycle.steps)), 0.01), cycle
+
+
+def _style_weights(styles: pd.Series, cycle: Cycle) -> np.ndarray | None:
+    """Cumulative probability of the records in `cycle`, or None where all are alike."""
+    if not cycle.weights:
+        return None
+    weights = styles.map(lambda style: cycle.weights.get(style, 1.0)).to_numpy()
+    return np.cumsum(weights / weights.sum())
 
 
 class Ema:
@@ -174,17 +185,26 @@ def train(
     caption_ids = records["caption"].map(place).to_numpy()
     tokens = tokenize(tokenizer, captions)
     mean, std = latents
-    steps = sum(chosen.cycles)
+    steps = sum(cycle.steps for cycle in chosen.cycles)
+    cumulative = {id(c): _style_weights(records["style"], c) for c in chosen.cycles}
     bar = tqdm(range(start, steps), desc="tiny-sd", initial=start, total=steps)
     running = 0.0
     for step in bar:
         rng = keyed_rng(settings.seed, "tiny_sd", step)
+        rate, cycle = learning_rate(chosen, step)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(chosen, step)
+            group["lr"] = rate
         index = rng.integers(len(records), size=chosen.batch_size)
+        if (chances := cumulative[id(cycle)]) is not None:
+            index = np.searchsorted(chances, rng.random(chosen.batch_size), side="right")
+            index = index.clip(max=len(records) - 1)
         dropped = rng.random(chosen.batch_size) < chosen.caption_dropout
         caption = torch.from_numpy(np.where(dropped, len(captions) - 1, caption_ids[index]))
-        timestep = torch.from_numpy(rng.integers(1000, size=chosen.batch_size))
+        time = rng.integers(1000, size=chosen.batch_size)
+        if cycle.high_noise:
+            higher = rng.random(chosen.batch_size) < cycle.high_noise
+            time = np.where(higher, 500 + time // 2, time)
+        timestep = torch.from_numpy(time)
         shape = (2, chosen.batch_size, *mean.shape[1:])
         draws = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
         clean = mean[index] + std[index] * draws[0]
