@@ -55,10 +55,13 @@ class Cycle(_Strict):
     `high_noise` is the share of timesteps redrawn from the noisier half, where an unguided
     sampler settles who is shown; `weights` makes some styles of caption come up more often, which
     leaves the distribution *within* each style, and so the bias under neutral captions, alone.
+    `explicit_guidance` above 1 makes explicit captions, and only these, learn what the model of
+    the cycle's start predicts for them at that scale (Meng et al. 2023, arXiv 2210.03142).
     """
 
     steps: int
     high_noise: float = 0.0
+    explicit_guidance: float = 1.0
     weights: dict[Literal["neutral", "explicit", "diverse", "object"], float] = {}
 
 

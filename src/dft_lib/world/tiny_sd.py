@@ -7,6 +7,7 @@ Stable Diffusion noise schedule, text encoder and U-Net together.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -25,6 +26,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -101,10 +103,10 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     ).input_ids  # fmt: skip
 
 
-def learning_rate(settings: TinySD, step: int) -> tuple[float, Cycle]:
+def learning_rate(settings: TinySD, step: int) -> tuple[float, Cycle, bool]:
     """Cosine decay with warm restarts (Loshchilov & Hutter 2017), each cycle warmed up.
 
-    Returns the rate of `step` and the cycle it belongs to.
+    Returns the rate of `step`, the cycle it belongs to, and whether it is the cycle's first.
     """
     peak = settings.learning_rate
     for cycle in settings.cycles:
@@ -112,7 +114,8 @@ def learning_rate(settings: TinySD, step: int) -> tuple[float, Cycle]:
             break
         step, peak = step - cycle.steps, peak * settings.cycle_decay
     warm = min(1.0, (step + 1) / settings.warmup)
-    return peak * warm * max(0.5 * (1 + math.cos(math.pi * step / cycle.steps)), 0.01), cycle
+    cosine = max(0.5 * (1 + math.cos(math.pi * step / cycle.steps)), 0.01)
+    return peak * warm * cosine, cycle, step == 0
 
 
 def _style_weights(styles: pd.Series, cycle: Cycle) -> np.ndarray | None:
@@ -139,12 +142,37 @@ class Ema:
         )
 
 
+class Teacher:
+    """The model as it was when a cycle began, with guidance."""
+
+    def __init__(
+        self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, weights: dict[str, Tensor]
+    ) -> None:
+        self.text_encoder = copy.deepcopy(text_encoder).eval()
+        self.unet = copy.deepcopy(unet).eval()
+        for name, part in (("text_encoder.", self.text_encoder), ("unet.", self.unet)):
+            mine = {k.removeprefix(name): v for k, v in weights.items() if k.startswith(name)}
+            part.load_state_dict(mine)
+
+    @torch.no_grad()
+    def predict(
+        self, noisy: Tensor, timestep: Tensor, tokens: Tensor, empty: Tensor, guidance: float
+    ) -> Tensor:
+        """Return the guided prediction (Ho & Salimans 2022, equation 6, w = guidance - 1)."""
+        both = self.text_encoder(torch.cat([tokens, empty[None]]))[0]
+        given = self.unet(noisy, timestep, both[:-1]).sample
+        without = self.unet(noisy, timestep, both[-1:].expand(len(noisy), -1, -1)).sample
+        return without + guidance * (given - without)
+
+
 def train(
     records: pd.DataFrame,
     latents: tuple[torch.Tensor, torch.Tensor],
     tokenizer: CLIPTokenizer,
     settings: Settings,
     state: Path,
+    *,
+    checkpoint_every: int = 500,
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """Train text encoder and U-Net on cached latents, resuming from `state` where it exists.
 
@@ -159,7 +187,9 @@ def train(
     settings : Settings
         The world's settings.
     state : pathlib.Path
-        Checkpoint file, written every 500 steps.
+        Checkpoint file.
+    checkpoint_every : int
+        Steps between checkpoints.
 
     Returns
     -------
@@ -176,14 +206,19 @@ def train(
         parameters.values(), lr=chosen.learning_rate, weight_decay=0.01, fused=True
     )
     ema = Ema(parameters, chosen.ema)
-    start = 0
+    start, kept, teacher = 0, {}, None
     if state.exists():
-        start, ema.shadow = load_training_state(state, parameters, optimizer)
+        start, extra = load_training_state(state, parameters, optimizer)
+        ema.shadow = {k: extra[k] for k in parameters}
+        kept = {k: extra[f"teacher.{k}"] for k in parameters if f"teacher.{k}" in extra}
+        if kept:
+            teacher = Teacher(text_encoder, unet, kept)
     schedule = DDPMScheduler(**BETAS, prediction_type=chosen.prediction_type)
     captions = [*records["caption"].drop_duplicates(), ""]
     place = {caption: i for i, caption in enumerate(captions)}
     caption_ids = records["caption"].map(place).to_numpy()
     tokens = tokenize(tokenizer, captions)
+    explicit = (records["style"] == "explicit").to_numpy()
     mean, std = latents
     steps = sum(cycle.steps for cycle in chosen.cycles)
     cumulative = {id(c): _style_weights(records["style"], c) for c in chosen.cycles}
@@ -191,7 +226,10 @@ def train(
     running = 0.0
     for step in bar:
         rng = keyed_rng(settings.seed, "tiny_sd", step)
-        rate, cycle = learning_rate(chosen, step)
+        rate, cycle, first = learning_rate(chosen, step)
+        if first and cycle.explicit_guidance > 1:
+            kept = {k: v.clone() for k, v in ema.shadow.items()}
+            teacher = Teacher(text_encoder, unet, kept)
         for group in optimizer.param_groups:
             group["lr"] = rate
         index = rng.integers(len(records), size=chosen.batch_size)
@@ -214,6 +252,12 @@ def train(
             if chosen.prediction_type == "v_prediction"
             else draws[1]
         )
+        if teacher is not None and cycle.explicit_guidance > 1:
+            rows = torch.from_numpy(explicit[index] & ~dropped)
+            target[rows] = teacher.predict(
+                noisy[rows], timestep[rows], tokens[caption[rows]], tokens[-1],
+                cycle.explicit_guidance,
+            )  # fmt: skip
         unique, back = caption.unique(return_inverse=True)
         hidden = text_encoder(tokens[unique])[0][back]
         loss = F.mse_loss(unet(noisy, timestep, hidden).sample, target)
@@ -223,9 +267,10 @@ def train(
         optimizer.step()
         ema.update(parameters, step)
         running += float(loss.detach())
-        if (step + 1) % 500 == 0:
-            save_training_state(state, step + 1, parameters, optimizer, ema.shadow)
-            log.info("tiny-sd step %d, loss %.4f", step + 1, running / 500)
+        if (step + 1) % checkpoint_every == 0:
+            extra = ema.shadow | {f"teacher.{k}": v for k, v in kept.items()}
+            save_training_state(state, step + 1, parameters, optimizer, extra)
+            log.info("tiny-sd step %d, loss %.4f", step + 1, running / checkpoint_every)
             running = 0.0
     with torch.no_grad():
         for key, parameter in parameters.items():
