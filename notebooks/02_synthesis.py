@@ -68,11 +68,13 @@ rows = {"balanced": {"first image of each prompt": pictures[firsts[:12]]}}
 figures.sheet(rows | {"": {"first image of each prompt": pictures[firsts[12:]]}})
 
 # %% [markdown]
-# What screening rejected, again the first ones; below, what was asked and what the steering raters
-# saw. Is the rater right, or the picture?
+# What screening rejected, again the first ones. Is the rater right, or the picture?
 
 # %%
 figures.first_rejected(pictures, index, 12)
+
+# %% [markdown]
+# What was asked for these pictures, and what the steering raters saw.
 
 # %%
 rejected = index[index["verdict"].isin(screening.REASONS)]

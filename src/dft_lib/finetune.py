@@ -125,7 +125,7 @@ def examples(moments: torch.Tensor, rows: pd.DataFrame) -> Examples:
     rows : pandas.DataFrame
         From `select`; its index says which pictures.
     """
-    positions = torch.from_numpy(rows.index.to_numpy())
+    positions = torch.tensor(rows.index.to_numpy())
     captions = [*rows["text"].drop_duplicates(), ""]
     place = {text: i for i, text in enumerate(captions)}
     weight = {}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from dft_lib.paths import resolve, show
 from dft_lib.work import hash_of
@@ -17,6 +18,8 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _said: set[str] = set()
 diffusers_logging.set_verbosity_error()  # it warns of things that are no news, at every load
+for quiet in (diffusers_logging, transformers_logging):
+    quiet.disable_progress_bar()  # loading takes a second; the bars of real work stay readable
 
 
 def choose_device(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch.dtype]:

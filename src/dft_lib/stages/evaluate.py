@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from dft_lib import adapters, evaluation, pipelines, prompts, shards, synthesis, work
@@ -28,8 +30,8 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
     if manifest["training"] is not None and missing:
         raise ValueError(f"{show(models)} has no model of seed {missing[0]}: run 03 for this arm")
     out = resolve(settings.out) / name
-    about = {"arm": name, **pipelines.record(base.model, base.revision)}
-    key = [about, base.model_dump(), settings.model_dump()]
+    about: dict[str, Any] = {"arm": name, **pipelines.record(base.model, base.revision)}
+    key: list[Any] = [about, base.model_dump(), settings.model_dump()]
     key += [work.hash_of(grid_path), work.hash_of(models)]
     with work.workspace(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"

@@ -21,7 +21,7 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: Arm) -> pd.DataFra
     pipelines.start(base.threads, base.device, base.dtype)
     chosen = training(settings, arm)
     out, synthetic = resolve(settings.out) / name, resolve(settings.synthetic)
-    about = {"arm": name, **pipelines.record(base.model, base.revision)}
+    about: dict[str, Any] = {"arm": name, **pipelines.record(base.model, base.revision)}
     key: list[Any] = [about, base.model_dump(), settings.model_dump(), arm.model_dump()]
     used: list[str] = []
     if chosen is not None:
