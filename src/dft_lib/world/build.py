@@ -27,6 +27,7 @@ from dft_lib import notebook, params, pipelines, work
 from dft_lib.files import write_json, write_table
 from dft_lib.noise import keyed_rng
 from dft_lib.paths import DATA, WORLD
+from dft_lib.raters.base import UNCLEAR
 from dft_lib.raters.networks import save
 from dft_lib.raters.panel import Panel
 from dft_lib.sampling import SamplingSettings
@@ -108,11 +109,12 @@ def build_report(chosen: settings.Settings) -> None:
     write_table(out / "gender_differences.csv", cells.kept)
     write_table(out / "bias.csv", corpus.truth(chosen.corpus).rename_axis("noun").reset_index())
     rated = report.rate_labelled(cells, load_autoencoder(), (judge, steer), chosen.seed)
-    for by in ("kind", "family", "name", "skin_tone", "held_out"):
+    for by in ("kind", "family", "name", "skin_tone"):
         write_table(out / f"rater_errors_by_{by}.csv", report.error_table(rated, by))
     write_table(out / "rater_unclear.csv", report.unclear_table(rated))
     shown = rated[(rated["kind"] == "profession") & (rated["pictures"] == "reconstructed")]
-    best = report.error_table(shown, "kind").set_index(["rater", "attribute"])["right"]
+    known = shown[shown["truth"] != UNCLEAR]
+    best = (known["answer"] == known["truth"]).groupby([known["rater"], known["attribute"]]).mean()
     ceiling = {a: float(best[judge.members[a], a]) for a in ("role", "gender", "skin_tone")}
     summary = model_summary(chosen, cells, judge, ceiling, out)
     write_json(out / "summary.json", summary)

@@ -75,11 +75,12 @@ def _rated(
 def error_table(rated: pd.DataFrame, by: str) -> pd.DataFrame:
     """Share of right, wrong and unclear answers, per rater, attribute, pictures and `by`.
 
-    Drawings whose truth is itself `unclear` (``person`` drawings, the yellow default) are left
-    out here; `unclear_table` has them.
+    ``held_out`` tells drawings that no rater was trained on (cells that never enter the corpus)
+    from new placements of drawings that were. Drawings whose truth is itself `unclear` (``person``
+    drawings, the yellow default) are left out here; `unclear_table` has them.
     """
     known = rated[rated["truth"] != UNCLEAR]
-    keys = ["rater", "attribute", "pictures", by]
+    keys = ["rater", "attribute", "pictures", by, "held_out"]
     frame = known.assign(
         right=known["answer"] == known["truth"],
         unclear=known["answer"] == UNCLEAR,
