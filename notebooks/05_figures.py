@@ -75,8 +75,8 @@ written = figures.save(figure, resolve(out), "gaps")
 # A dot is the share of usable images rated "woman". Professions are ordered by the first arm.
 
 # %%
-shown = {arm: labels[arm] for arm in arms if arm in ("base", "unbalanced", "dft")}
-figure = figures.profession_shares(table, shown)
+shown = [arm for arm in arms if arm in ("base", "unbalanced", "dft")]
+figure = figures.profession_shares(table, labels, shown)
 written += figures.save(figure, resolve(out), "professions")
 
 # %% [markdown]

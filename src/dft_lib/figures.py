@@ -127,24 +127,30 @@ def gaps(table: pd.DataFrame, labels: dict[str, str], floors: dict[str, float]) 
         axis.grid(axis="x", visible=False)
         axis.get_legend().remove()
         axis.axhline(floors[attribute], color="black", lw=0.8, ls=":")
-        axis.annotate("expected of an even model at this N", (0.99, floors[attribute]), (0, 2),
-                      xycoords=("axes fraction", "data"), textcoords="offset points",
-                      ha="right", fontsize=6.5)  # fmt: skip
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colours[a], alpha=0.55) for a in labels]
-    figure.legend(handles, labels.values(), loc="lower center", ncol=len(labels),
-                  bbox_to_anchor=(0.5, -0.07))  # fmt: skip
+    handles: list[Any] = [
+        plt.Rectangle((0, 0), 1, 1, color=colours[a], alpha=0.55) for a in labels
+    ]
+    handles.append(plt.Line2D([], [], color="black", lw=0.8, ls=":"))
+    names = [*labels.values(), "expected of an even model at this N"]
+    figure.legend(handles, names, loc="upper center", ncol=3, bbox_to_anchor=(0.5, 0.02))
     figure.tight_layout()
     return figure
 
 
-def profession_shares(table: pd.DataFrame, labels: dict[str, str]) -> Figure:
-    """Share of usable images rated woman, per profession, seen and held out."""
-    neutral = table[table["kind"] == "neutral"].copy()
+def profession_shares(
+    table: pd.DataFrame, labels: dict[str, str], shown: list[str] | None = None
+) -> Figure:
+    """Share of usable images rated woman, per profession, seen and held out.
+
+    Only the arms `shown` are drawn (all, if None), in the colours they have among `labels`.
+    """
+    colours = palette(list(labels))
+    labels = {arm: labels[arm] for arm in shown or labels}
+    neutral = table[(table["kind"] == "neutral") & table["arm"].isin(labels)]
     counts = neutral.groupby(["arm", "noun", "split"])[["gender:woman", "gender:man"]].sum()
     share = (counts["gender:woman"] / counts.sum(axis=1)).rename("share").reset_index()
     first = next(iter(labels))
     order = share[share["arm"] == first].groupby("noun")["share"].mean().sort_values().index
-    colours = palette(list(labels))
     height = 0.9 + 0.21 * len(order)
     figure, axes = plt.subplots(1, 2, figsize=(6.5, height), sharey=True)
     for axis, (split, title) in zip(axes, SPLIT_NAMES.items(), strict=True):
