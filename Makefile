@@ -10,10 +10,6 @@ export PYTHONPATH := $(CURDIR)/src
 export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
-# glibc: keep freed memory instead of returning it page by page (10-20 % of training time)
-export MALLOC_MMAP_THRESHOLD_ := 1000000000
-export MALLOC_TRIM_THRESHOLD_ := 1000000000
-export MALLOC_TOP_PAD_ := 268435456
 
 .PHONY: repro test lab world art data notebooks lock clean
 
@@ -42,6 +38,10 @@ $(STAMP): requirements.lock pyproject.toml
 	python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# glibc: keep freed memory, as the notebook runner sets it for its kernels
+world: export MALLOC_MMAP_THRESHOLD_ := 1000000000
+world: export MALLOC_TRIM_THRESHOLD_ := 1000000000
+world: export MALLOC_TOP_PAD_ := 268435456
 world: data
 	dvc repro world/dvc.yaml
 	python -m dft_lib.world.build publish

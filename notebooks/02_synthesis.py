@@ -8,7 +8,7 @@
 # |---|---|
 # | in | `training.csv` of notebook 01; the teacher (by default the base model itself); the steering raters |
 # | out | Parquet shards of images with their records; `index.parquet`: verdict and weight of every image; `audit.json` |
-# | minutes | about 1.5 in the study, 0.3 on smoke values |
+# | minutes | about 2 in the study, 0.3 on smoke values |
 #
 # A model that learned from pictures in which 97 of 100 firefighters are drawn as men can still draw a
 # woman firefighter when asked. DFT uses that: it asks for every cell of the grid, keeps the good

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,30 @@ def pictures() -> np.ndarray:
 @pytest.fixture
 def records() -> pd.DataFrame:
     return pd.DataFrame({"prompt_id": list("abcde"), "replicate": range(5), "seed": 0.5})
+
+
+@pytest.fixture
+def killed_at(monkeypatch):
+    """Return a context in which a training loop dies right after its checkpoint of `step`.
+
+    `module` is the one that calls ``save_training_state``.
+    """
+
+    class Killed(Exception):
+        pass
+
+    @contextmanager
+    def context(module, step):
+        save = module.save_training_state
+
+        def save_and_die(path, at, *rest):
+            save(path, at, *rest)
+            if at == step:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "save_training_state", save_and_die)
+            with pytest.raises(Killed):
+                yield
+
+    return context

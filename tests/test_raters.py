@@ -3,9 +3,10 @@ import pytest
 
 from dft_lib import params
 from dft_lib.noise import keyed_rng
-from dft_lib.raters import convnet, palette, panel
+from dft_lib.raters import convnet, palette, panel, wall
 from dft_lib.raters.networks import load
-from dft_lib.raters.panel import Panel, require_apart
+from dft_lib.raters.panel import Panel
+from dft_lib.raters.wall import require_apart
 from dft_lib.world import art, corpus, raters, render, settings
 from dft_lib.world.render import SKIN
 
@@ -84,7 +85,8 @@ def test_judges_that_took_part_are_refused(steering, judging, used, sentence):
 
 
 def test_two_names_for_the_same_evidence_are_refused(monkeypatch):
-    monkeypatch.setattr(convnet, "KIND", "oriented gradients of the grey picture")
+    same = wall.RATERS["convnet"]._replace(kind=wall.RATERS["hog"].kind)
+    monkeypatch.setitem(wall.RATERS, "convnet", same)
     with pytest.raises(ValueError, match="in the same way"):
         require_apart({"gender": "hog"}, {"gender": "convnet"})
 

@@ -59,26 +59,14 @@ def test_style_weights_leave_shares_within_a_style_alone(data):
     assert tiny_sd._style_weights(styles, CYCLES[0]) is None
 
 
-def test_a_guided_cycle_resumes_to_the_same_weights(small, data, tokenizer, tmp_path, monkeypatch):
+def test_a_guided_cycle_resumes_to_the_same_weights(small, data, tokenizer, tmp_path, killed_at):
     def train(state, every):
         return tiny_sd.train(*data, tokenizer, small, state, checkpoint_every=every)
 
     whole = weights(train(tmp_path / "whole", 100))
 
-    class Stop(Exception):
-        pass
-
-    save = tiny_sd.save_training_state
-
-    def save_and_stop(path, step, *rest):
-        save(path, step, *rest)
-        if step == 5:
-            raise Stop
-
-    monkeypatch.setattr(tiny_sd, "save_training_state", save_and_stop)
-    with pytest.raises(Stop):
+    with killed_at(tiny_sd, 5):
         train(tmp_path / "state", 5)
-    monkeypatch.undo()
     again = weights(train(tmp_path / "state", 100))
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[k], again[k]) for k in whole)

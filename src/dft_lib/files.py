@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:  # the runner needs no table
+    import pandas as pd
+
+_UMASK = os.umask(0)  # there is no way to ask without setting it
+os.umask(_UMASK)
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -26,6 +29,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(part)
+        part.chmod(0o666 & ~_UMASK)  # safetensors lets nobody but the owner read
         with open(part, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(part, path)
@@ -61,49 +65,3 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         write_atomic(path, lambda part: table.to_csv(part, index=False, float_format="%.6g"))
     else:
         write_atomic(path, lambda part: table.to_parquet(part, index=False, compression="zstd"))
-
-
-def save_tensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write tensors as safetensors, atomically; the same tensors give the same bytes."""
-    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    write_atomic(path, lambda part: save_file(whole, part, dict(metadata or {})))
-
-
-def save_training_state(
-    path: Path,
-    step: int,
-    parameters: Mapping[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    extra: Mapping[str, torch.Tensor] | None = None,
-) -> None:
-    """Write what a training loop needs to go on from `step` (safetensors, no pickle)."""
-    tensors: dict[str, torch.Tensor] = {"step": torch.tensor(step)}
-    for name, parameter in parameters.items():
-        tensors[f"parameter/{name}"] = parameter
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"optimizer/{name}/{key}"] = value
-    tensors.update({f"extra/{k}": v for k, v in (extra or {}).items()})
-    save_tensors(path, tensors)
-
-
-def load_training_state(
-    path: Path, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[int, dict[str, torch.Tensor]]:
-    """Read a state written by `save_training_state` into place; return (step, extra)."""
-    tensors = load_file(path)
-    extra = {}
-    with torch.no_grad():
-        for key, value in tensors.items():
-            kind, _, name = key.partition("/")
-            if kind == "parameter":
-                parameters[name].copy_(value)
-            elif kind == "optimizer":
-                name, _, field = name.rpartition("/")
-                # moments live beside their parameter; the step count stays on the CPU
-                where = parameters[name].device if value.ndim else value.device
-                optimizer.state[parameters[name]][field] = value.to(where)
-            elif kind == "extra":
-                extra[name] = value
-    return int(tensors["step"]), extra

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from diffusers import DDPMScheduler
 from tqdm import tqdm
 
 from dft_lib import adapters, shards
-from dft_lib.files import load_training_state, save_training_state
 from dft_lib.lexicon import held_out
 from dft_lib.noise import keyed_rng
 from dft_lib.objectives import denoising_loss
 from dft_lib.params import Training
 from dft_lib.paths import show
+from dft_lib.tensors import load_training_state, save_training_state
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,31 @@ class Examples:
     weight: dict[str, np.ndarray]
 
 
-def read_synthetic(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Read the synthetic set's pictures and its index (verdicts and weights), row by row."""
+def usable(index: pd.DataFrame, images: str) -> pd.Series:
+    """Say which rows an arm may train on: its own set and the general pictures, if kept."""
+    return index["set"].isin([images, "general"]) & (index["weight"] > 0)
+
+
+def read_synthetic(folder: Path, images: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """Read the pictures that an arm may train on, and their rows of the index.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The synthetic set.
+    images : str
+        The arm's ``images``: "balanced" or "unbalanced".
+
+    Returns
+    -------
+    numpy.ndarray, pandas.DataFrame
+        uint8 (n, height, width, 3), and n rows numbered from 0.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the set is missing, damaged, or its index belongs to other shards.
+    """
     index_path = folder / shards.INDEX
     if not index_path.exists():
         raise FileNotFoundError(f"{show(index_path)} is missing: run notebook 02_synthesis first")
@@ -65,11 +89,12 @@ def read_synthetic(folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
             f"{show(index_path)} does not belong to the shards beside it: delete "
             f"{show(folder)} and run `dvc repro` again"
         )
-    return pictures, index
+    rows = usable(index, images)
+    return pictures[rows.to_numpy()], index[rows].reset_index(drop=True)
 
 
 def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.DataFrame:
-    """Return the rows that train this arm and seed, with their training captions.
+    """Return the usable rows that train this arm and seed, with their training captions.
 
     Professions held out for this seed are dropped; captions are the prompt ("kept"), the prompt
     without attributes ("dropped"), or alternate ("mixed").
@@ -79,9 +104,7 @@ def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.Da
     ValueError
         If nothing is left to train on.
     """
-    wanted = index["set"].isin([chosen.images, "general"]) & (index["weight"] > 0)
-    seen = [not held_out(fold, seed, mode) for fold in index["fold"]]
-    rows = index[wanted & pd.Series(seen, index=index.index)].copy()
+    rows = index[[not held_out(fold, seed, mode) for fold in index["fold"]]].copy()
     if not (rows["kind"] == "profession").any():
         raise ValueError(
             "no training image is left for this arm and seed: look at results/audit.json, or "
@@ -121,7 +144,7 @@ def examples(moments: torch.Tensor, rows: pd.DataFrame) -> Examples:
     Parameters
     ----------
     moments : torch.Tensor
-        From `encode`, of the whole synthetic set.
+        From `encode`, of all pictures that `read_synthetic` returned.
     rows : pandas.DataFrame
         From `select`; its index says which pictures.
     """
@@ -192,14 +215,16 @@ def train(
     trained = adapters.attach(pipeline, chosen)
     for parameter in trained.values():  # master weights in full precision, whatever the model's
         parameter.data = parameter.data.float()
-    optimizer = torch.optim.AdamW(trained.values(), lr=chosen.learning_rate, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(
+        trained.values(), lr=chosen.learning_rate, weight_decay=1e-2, fused=True
+    )
     schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
     losses = torch.full((chosen.steps,), float("nan"))
     start = 0
     if state.exists():
         start, extra = load_training_state(state, trained, optimizer)
         losses = extra["losses"]
-    tokens, table = _texts(pipeline, examples.captions, chosen.text_encoder_lora)
+    embed = _embedder(pipeline, examples.captions, chosen.text_encoder_lora)
     parts = list(shares_of(chosen, examples.weight).items())
     shape = (2, chosen.train_batch_size, *examples.mean.shape[1:])
     pipeline.unet.train()
@@ -215,10 +240,9 @@ def train(
         timestep = torch.from_numpy(rng.integers(chosen.lowest_timestep, last, size=len(rows)))
         draws = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
         clean = examples.mean[rows] + examples.std[rows] * draws[0]
-        unique, back = np.unique(caption, return_inverse=True)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            hidden = table[unique] if tokens is None else pipeline.text_encoder(tokens[unique])[0]
-            hidden = _mixup(rng, hidden[back], chosen.caption_mixup)
+            hidden = embed(caption)
+            hidden = _mixup(rng, hidden, chosen.caption_mixup)
             loss = denoising_loss(
                 pipeline.unet, schedule, clean.to(device), draws[1].to(device),
                 timestep.to(device), hidden,
@@ -278,16 +302,19 @@ def _mixup(rng: np.random.Generator, hidden: torch.Tensor, share: float) -> torc
     return part * hidden + (1 - part) * hidden[torch.from_numpy(rng.permutation(len(hidden)))]
 
 
-@torch.no_grad()
-def _texts(
+def _embedder(
     pipeline: Any, captions: list[str], trains_text: bool
-) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """Return token ids if the text encoder is trained, else the captions' embeddings."""
-    tokenizer = pipeline.tokenizer
-    ids = tokenizer(
+) -> Callable[[np.ndarray], torch.Tensor]:
+    """Return a function from caption numbers to embeddings, cached unless the encoder learns."""
+    tokenizer, encoder = pipeline.tokenizer, pipeline.text_encoder
+    tokens = tokenizer(
         captions, padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
         return_tensors="pt",
     ).input_ids.to(pipeline.device)  # fmt: skip
     if trains_text:
-        return ids, torch.empty(0)
-    return None, torch.cat([pipeline.text_encoder(part)[0] for part in ids.split(64)])
+        # A caption that stands twice in a batch is encoded twice: sharing one embedding would sum
+        # its gradients by indexing, which adds in no fixed order on several threads.
+        return lambda numbers: encoder(tokens[numbers])[0]
+    with torch.no_grad():
+        table = torch.cat([encoder(part)[0] for part in tokens.split(64)])
+    return lambda numbers: table[numbers]

@@ -126,6 +126,10 @@ def run(
     os.environ[work.RUNNER_VARIABLE] = work.identity()
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # stable PDF time stamps
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # glibc: keep freed memory instead of returning it page by page (10-20 % of training time)
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "1000000000")
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "1000000000")
+    os.environ.setdefault("MALLOC_TOP_PAD_", "268435456")
     with tempfile.TemporaryDirectory(prefix="dft-") as folder:
         source, executed = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"
         nbformat.write(notebook, source)
@@ -134,7 +138,7 @@ def run(
                 source, executed, parameters=values, kernel_name="python3", cwd=ROOT,
                 progress_bar=False, stderr_file=stderr,
                 # Unix sockets: no port of this machine is opened
-                config=Config({"KernelManager": {"transport": "ipc"}}),
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}),
             )  # fmt: skip
         finally:
             if executed.exists():

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML, YAMLError
 
 from dft_lib.paths import ROOT, show
-from dft_lib.raters.panel import require_apart
+from dft_lib.raters.wall import require_apart
 
 GroupType = TypeVar("GroupType", bound="Group")
 Positive = Annotated[int, Field(gt=0)]

@@ -33,14 +33,9 @@ class Answer:
 
 
 class Rater(Protocol):
-    """A function from pictures to answers, with a name and a kind.
-
-    `kind` says which evidence the rater looks at; two raters of one kind are not independent.
-    """
+    """A function from pictures to answers; `dft_lib.raters.wall.RATERS` says what it looks at."""
 
     name: str
-    kind: str
-    attributes: tuple[str, ...]
 
     def rate(self, pixels: np.ndarray) -> dict[str, Answer]:
         """Rate uint8 RGB pictures of shape (n, height, width, 3), one `Answer` per attribute."""

@@ -9,8 +9,7 @@ import torch
 
 from dft_lib.raters.networks import NetworkRater, conv_trunk, load
 
-NAME, KIND, WIDTH = "convnet", "learned filters on pixels", 128
-ATTRIBUTES = ("person", "role", "gender")
+NAME, WIDTH = "convnet", 128
 
 
 def features(pixels: np.ndarray) -> torch.Tensor:
@@ -21,4 +20,4 @@ def features(pixels: np.ndarray) -> torch.Tensor:
 def open_rater(path: Path) -> NetworkRater:
     """Load the rater from its weight file."""
     network, minimum = load(path, lambda: conv_trunk(WIDTH), WIDTH)
-    return NetworkRater(NAME, KIND, network, features, minimum)
+    return NetworkRater(NAME, network, features, minimum)

@@ -14,8 +14,7 @@ from skimage.color import rgb2lab
 
 from dft_lib.raters.networks import NetworkRater, dense_trunk, load
 
-NAME, KIND, WIDTH = "histogram", "learned weights on a CIELAB histogram", 192
-ATTRIBUTES = ("skin_tone",)
+NAME, WIDTH = "histogram", 192
 _EDGES = (np.linspace(0, 100, 17), np.linspace(-10, 40, 11), np.linspace(-10, 60, 11))
 INPUTS = 16 * 10 * 10
 
@@ -33,4 +32,4 @@ def features(pixels: np.ndarray) -> torch.Tensor:
 def open_rater(path: Path) -> NetworkRater:
     """Load the rater from its weight file."""
     network, minimum = load(path, lambda: dense_trunk(INPUTS, WIDTH), WIDTH)
-    return NetworkRater(NAME, KIND, network, features, minimum)
+    return NetworkRater(NAME, network, features, minimum)

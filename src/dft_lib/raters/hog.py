@@ -15,8 +15,7 @@ from skimage.feature import hog
 
 from dft_lib.raters.networks import NetworkRater, dense_trunk, load
 
-NAME, KIND, WIDTH, INPUTS = "hog", "oriented gradients of the grey picture", 192, 1764
-ATTRIBUTES = ("person", "role", "gender")
+NAME, WIDTH, INPUTS = "hog", 192, 1764
 
 
 def features(pixels: np.ndarray) -> torch.Tensor:
@@ -31,4 +30,4 @@ def features(pixels: np.ndarray) -> torch.Tensor:
 def open_rater(path: Path) -> NetworkRater:
     """Load the rater from its weight file."""
     network, minimum = load(path, lambda: dense_trunk(INPUTS, WIDTH), WIDTH)
-    return NetworkRater(NAME, KIND, network, features, minimum)
+    return NetworkRater(NAME, network, features, minimum)

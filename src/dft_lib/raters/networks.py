@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from dft_lib.files import save_tensors
 from dft_lib.paths import show
 from dft_lib.raters.base import Answer, answer
+from dft_lib.tensors import save_tensors
 
 Heads = dict[str, tuple[str, ...]]
 
@@ -65,8 +65,8 @@ class NetworkRater:
 
     Parameters
     ----------
-    name, kind : str
-        See `dft_lib.raters.base.Rater`.
+    name : str
+        See `dft_lib.raters.wall.RATERS`.
     network : HeadedNetwork
         In evaluation mode.
     features : callable
@@ -78,12 +78,11 @@ class NetworkRater:
     def __init__(
         self,
         name: str,
-        kind: str,
         network: HeadedNetwork,
         features: Callable[[np.ndarray], torch.Tensor],
         minimum: dict[str, float],
     ) -> None:
-        self.name, self.kind, self.network = name, kind, network.eval()
+        self.name, self.network = name, network.eval()
         self.features, self.minimum = features, minimum
         self.attributes = tuple(network.groups)
 

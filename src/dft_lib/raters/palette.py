@@ -9,14 +9,12 @@ where faces are, so that brown hair, jackets and frames hardly vote. Colour diff
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from skimage.color import rgb2lab
 
 from dft_lib.raters.base import UNCLEAR, Answer
 from dft_lib.world.art import TONES, TRAINED_FAMILIES
 from dft_lib.world.render import SKIN
-
-NAME, KIND = "palette", "colour match in CIELAB"
-ATTRIBUTES = ("skin_tone",)
 
 
 class PaletteRater:
@@ -36,8 +34,7 @@ class PaletteRater:
         The best colour of another tone must have less than this share of the winner's votes.
     """
 
-    name, kind = NAME, KIND
-    attributes = ATTRIBUTES
+    name = "palette"
 
     def __init__(
         self,
@@ -59,8 +56,7 @@ class PaletteRater:
         out = np.zeros((len(pixels), len(TONES)), np.float32)
         weight = self._weight(*pixels.shape[1:3])
         for i, picture in enumerate(pixels):
-            lab = rgb2lab(picture).reshape(-1, 3).astype(np.float32)
-            distance = np.linalg.norm(lab[:, None] - self.colours[None], axis=2)
+            distance = cdist(rgb2lab(picture).reshape(-1, 3), self.colours)
             near = distance.min(1) < self.reach
             votes = np.bincount(
                 distance.argmin(1)[near], weight[near], minlength=len(self.colours)

@@ -10,7 +10,8 @@ from dft_lib import adapters, evaluation, pipelines, prompts, shards, synthesis,
 from dft_lib.files import write_json, write_table
 from dft_lib.params import Base, Evaluate
 from dft_lib.paths import resolve, show
-from dft_lib.raters.panel import Panel, require_apart
+from dft_lib.raters.panel import Panel
+from dft_lib.raters.wall import require_apart
 from dft_lib.sampling import Sampler, SamplingSettings
 
 

@@ -25,7 +25,7 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: Arm) -> pd.DataFra
     key: list[Any] = [about, base.model_dump(), settings.model_dump(), arm.model_dump()]
     used: list[str] = []
     if chosen is not None:
-        pictures, index = finetune.read_synthetic(synthetic)
+        pictures, index = finetune.read_synthetic(synthetic, chosen.images)
         used = adapters.read_manifest(synthetic)["screened_by"]
         key.append(work.hash_of(synthetic / shards.INDEX))
     about |= {"raters_used": used, "training": chosen.model_dump() if chosen is not None else None}

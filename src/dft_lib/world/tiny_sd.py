@@ -30,8 +30,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from dft_lib.files import load_training_state, save_training_state
 from dft_lib.noise import keyed_rng
+from dft_lib.tensors import load_training_state, save_training_state
 from dft_lib.world.settings import Cycle, Settings, TinySD
 
 log = logging.getLogger(__name__)
@@ -258,8 +258,7 @@ def train(
                 noisy[rows], timestep[rows], tokens[caption[rows]], tokens[-1],
                 cycle.explicit_guidance,
             )  # fmt: skip
-        unique, back = caption.unique(return_inverse=True)
-        hidden = text_encoder(tokens[unique])[0][back]
+        hidden = text_encoder(tokens[caption])[0]  # all, as in finetune.train: repeats exactly
         loss = F.mse_loss(unet(noisy, timestep, hidden).sample, target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
