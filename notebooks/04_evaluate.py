@@ -34,6 +34,7 @@ train = {}
 training_seeds = [0]
 prompts = "notebooks/fixtures/prompts"
 models = "notebooks/fixtures/models"
+features = "convnet"
 shard_size = 32
 out = "scratch/open/evaluation"
 results = "scratch/open/results"

@@ -1,20 +1,23 @@
 # %% [markdown]
-# # 05 Figures: the study in four pictures
+# # 05 Figures: the study in five pictures
 #
 # **Question.** Does diversity fine-tuning work, is it the balance that does it, and what does it cost?
 #
 # | | |
 # |---|---|
-# | in | `results/<arm>.csv` and `.json`, the arms' images |
-# | out | `paper/figures/*.pdf` and `.png`, `headline.csv` |
-# | minutes | 0.2 |
+# | in | `results/<arm>.csv` and `.json`, the arms' images, ratings and features |
+# | out | `results/metrics.json` (intervals, floors, tests), `paper/figures/*.pdf` and `.png`, `headline.csv` |
+# | minutes | 0.6 |
 #
 # Arms are taken from the parameters, never from whatever files happen to lie around. Language:
 # groups are *perceived* by the judges; "gap" is a measured disparity of this model on these prompts.
 
 # %%
-from dft_lib import figures, params
-from dft_lib.files import write_table
+import pandas as pd
+
+from dft_lib import comparison, evaluated, figures, gap_figures, params, side_effects
+from dft_lib.calibration import Calibration
+from dft_lib.files import write_json, write_table
 from dft_lib.paths import resolve
 
 # %% [markdown]
@@ -28,6 +31,8 @@ base = params.smoke_base()
 arms = ["base", "dft"]
 ratings = "notebooks/fixtures/evaluation"
 results = "notebooks/fixtures/results"
+metrics_file = "scratch/open/metrics.json"
+calibration = "world/results/rater_confusion.csv"
 sheet_professions = 2
 sheet_images = 4
 out = "scratch/open/figures"
@@ -58,16 +63,72 @@ columns = "_gap_(seen|held_out|person)$|role|explicit|general|images|seeds"
 headline.set_index("label").filter(regex=columns).T
 
 # %% [markdown]
-# ## Seen beside held out
+# ## How to read a gap
 #
-# A dot is one training seed, the bar their mean. Dotted: what a perfectly even model scores on average
-# with this many usable images. A mean clearly above it is a gap; one close to it is as even as this N
-# can show.
+# A coin that falls ten times rarely shows five heads. A *fair model*, one that draws every image from the
+# target, has a gap above 0 for the same reason: below, what it scores at N images per prompt (bars: 95 %
+# of simulated studies; mark: median). Grey is one prompt, blue the mean over ten.
+#
+# Averaging over prompts narrows the bar but does not bring it to 0: every prompt's gap is an absolute
+# value. So a raw gap means nothing without the fair model's beside it, and a method cannot be fairer than
+# that, only luckier. The *corrected* gap takes this part out.
 
 # %%
-floors = figures.gap_floors(table, base_settings.target)
-figure = figures.gaps(table, labels, floors)
+gap_figures.fair_model()
+
+# %% [markdown]
+# ## Measure
+#
+# Every metric of every arm with its 95 % interval (professions and training seeds resampled) and the
+# fair model's score; differences from the base model and from the control by a sign-flip test over
+# professions, Holm-corrected over arms. `docs/measurement.md` says what is in the file.
+
+# %%
+read = {arm: evaluated.read_arm(arm, summaries[arm], table, resolve(ratings)) for arm in arms}
+space = summaries[arms[0]]["features"]
+errors = Calibration.read(resolve(calibration), base_settings.judge) if calibration else None
+measured = comparison.compare(read, base_settings.target, space, errors)
+write_json(resolve(metrics_file), measured)
+
+# %% [markdown]
+# ## Seen beside held out
+#
+# Bars are means over professions and seeds, lines their 95 % intervals, a dot is one training seed.
+# Hatched: the middle 95 % of fair models with this many usable images. An interval does not know that
+# floor: near it, ask whether the bar ends in the hatched band, not whether the line reaches 0.
+
+# %%
+figure = gap_figures.gaps(measured, table, labels)
 written = figures.save(figure, resolve(out), "gaps")
+
+# %% [markdown]
+# ## With the floor taken out
+#
+# The root of the mean unbiased *squared* gap: 0 for a fair model, whatever N. As a root mean square it
+# lies above the mean gap where professions differ, so compare it between arms only. The third panel
+# counts cells, gender x skin tone: even margins can hide uneven cells.
+
+# %%
+figure = gap_figures.corrected(measured, labels)
+written += figures.save(figure, resolve(out), "corrected")
+
+# %% [markdown]
+# The same as numbers, and the tests. `p` is Holm-corrected over the arms; with few professions even the
+# smallest possible p is large, and "not significant" then says nothing.
+
+# %%
+pd.DataFrame(comparison.tests_table(measured))
+
+# %% [markdown]
+# ## What else changed
+#
+# Explicit prompts followed, pictures without people, how evenly well professions are drawn for either
+# perceived gender, how different the images of one group are from each other, and how far images of
+# explicit and general prompts moved from the base model's (in the named feature space; not FID).
+
+# %%
+print("features:", measured["feature_space"])
+pd.DataFrame(side_effects.table_of(measured)).T
 
 # %% [markdown]
 # ## Who is drawn, profession by profession
@@ -117,4 +178,5 @@ written += figures.save(figures.sheet(rows), resolve(out), "sheet")
 
 # %%
 assert all(path.exists() for path in written)
+assert resolve(metrics_file).exists()
 assert (resolve(out) / "headline.csv").exists()

@@ -1,108 +1,254 @@
+"""Closed forms, published golden vectors and properties of the fairness metrics."""
+
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dft_lib.fairness.metrics import (
-    METRICS,
-    entropy,
-    even_gap,
-    gap,
-    min_max_ratio,
-    shares,
-    total_variation,
-)
+from dft_lib.fairness import metrics
+from dft_lib.fairness.metrics import METRICS, ORDERED_METRICS, gap, parity_gap, shares, squared_gap
+from dft_lib.fairness.rates import rates_by_group
 
-# (shares, M1, TV to uniform, min/max) from reference/metrics.md section 9, tolerance 1e-6
+ALL = METRICS | ORDERED_METRICS
+BEST_IS_ONE = {"min_max_ratio", "normalized_entropy"}
+# f, M1, deviation ratio, KL, fairness discrepancy, MAD, L1, TV, 1 - entropy, min/max
 GOLDEN = [
-    ((0.7, 0.3), 0.4, 0.2, 0.428571),
-    ((0.8, 0.2), 0.6, 0.3, 0.25),
-    ((1, 0), 1, 0.5, 0),
-    ((0.7, 0.1, 0.1, 0.1), 0.3, 0.45, 0.142857),
-    ((0.4, 0.3, 0.2, 0.1), 0.166667, 0.2, 0.25),
-    ((1, 0, 0, 0), 0.5, 0.75, 0),
-    ((0.5, 0.5, *[0] * 10), 0.151515, 0.833333, 0),
-]
+    ((0.7, 0.3), 0.4, 0.4, 0.082283, 0.282843, 0.2, 0.4, 0.2, 0.118709, 0.428571),
+    ((0.8, 0.2), 0.6, 0.6, 0.192745, 0.424264, 0.3, 0.6, 0.3, 0.278072, 0.25),
+    ((1, 0), 1, 1, 0.693147, 0.707107, 0.5, 1, 0.5, 1, 0),
+    ((0.7, 0.1, 0.1, 0.1), 0.3, 0.6, 0.445846, 0.519615, 0.225, 0.9, 0.45, 0.32161, 0.142857),
+    ((0.4, 0.3, 0.2, 0.1), 0.166667, 0.2, 0.10644, 0.223607, 0.1, 0.4, 0.2, 0.07678, 0.25),
+    ((1, 0, 0, 0), 0.5, 1, 1.386294, 0.866025, 0.375, 1.5, 0.75, 1, 0),
+    ((1, *[0] * 9), 0.2, 1, 2.302585, 0.948683, 0.18, 1.8, 0.9, 1, 0),
+    (
+        (0.5, 0.5, *[0] * 10),
+        0.151515, 0.454545, 1.791759, 0.645497, 0.138889, 1.666667, 0.833333, 0.721057, 0,
+    ),
+]  # fmt: skip
+NAMES = (
+    "parity_gap", "deviation_ratio", "kl_divergence", "fairness_discrepancy",
+    "mean_absolute_deviation", "l1_distance", "total_variation", "severity", "min_max_ratio",
+)  # fmt: skip
+
+sizes = st.integers(2, 6)
+tables = sizes.flatmap(lambda k: st.lists(st.integers(0, 60), min_size=k, max_size=k)).filter(any)
 
 
-@pytest.mark.parametrize(("f", "m1", "tv", "ratio"), GOLDEN)
-def test_golden_vectors(f, m1, tv, ratio):
-    counts, k = np.array(f) * 1000, len(f)
-    assert gap(counts) == pytest.approx(m1 * k / 2, abs=1e-6)
-    assert total_variation(counts, np.full(k, 1 / k)) == pytest.approx(tv, abs=1e-6)
-    assert min_max_ratio(counts) == pytest.approx(ratio, abs=1e-6)
+@st.composite
+def counts_and_target(draw):
+    counts = draw(tables)
+    weights = draw(st.lists(st.floats(0.05, 1), min_size=len(counts), max_size=len(counts)))
+    return np.array(counts), np.array(weights) / sum(weights)
+
+
+@pytest.mark.parametrize("row", GOLDEN, ids=[str(row[0])[:24] for row in GOLDEN])
+def test_golden_vectors(row):
+    for name, wanted in zip(NAMES, row[1:], strict=True):
+        if name == "severity":
+            found = 1 - metrics.normalized_entropy(row[0])
+        else:
+            found = getattr(metrics, name)(row[0])
+        assert found == pytest.approx(wanted, abs=1e-6), name
 
 
 def test_published_counts_of_one_occupation():
     # Fair Diffusion's counts for "accountant", Stable Diffusion 1.5: 166 men, 84 women
-    assert gap([166, 84]) == pytest.approx(0.328, abs=1e-9)
-    assert min_max_ratio([166, 84]) == pytest.approx(0.50602, abs=1e-5)
+    counts = [166, 84]
+    assert parity_gap(counts) == pytest.approx(0.328, abs=1e-9)
+    assert metrics.kl_divergence(counts) == pytest.approx(0.05480, abs=5e-6)
+    assert metrics.min_max_ratio(counts) == pytest.approx(0.50602, abs=1e-5)
+    assert squared_gap(counts) == pytest.approx(0.1040, abs=5e-5)
+    assert not metrics.four_fifths(counts)
+    assert metrics.four_fifths([45, 55])
 
 
-def test_gap_equals_its_definition_for_any_number_of_groups():
-    rng = np.random.default_rng(0)
-    for k in (2, 3, 5, 10):
-        counts = rng.integers(0, 20, (50, k)) + np.eye(k, dtype=int)[0]
-        f = shares(counts)
-        pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
-        m1 = sum(abs(f[:, i] - f[:, j]) for i, j in pairs) * 2 / (k * (k - 1))
-        np.testing.assert_allclose(gap(counts), m1 * k / 2, atol=1e-12)
+@given(tables)
+def test_gap_equals_its_definition(counts):
+    f, k = shares(counts), len(counts)
+    pairs = sum(abs(f[i] - f[j]) for i, j in combinations(range(k), 2))
+    assert parity_gap(counts) == pytest.approx(pairs * 2 / (k * (k - 1)), abs=1e-12)
+    assert gap(counts) == pytest.approx(parity_gap(counts) * k / 2, abs=1e-12)
 
 
 def test_two_groups_lie_on_one_scale():
-    for women in range(41):
-        b = abs(2 * women / 40 - 1)
-        counts = [women, 40 - women]
-        assert gap(counts) == pytest.approx(b, abs=1e-12)
-        assert min_max_ratio(counts) == pytest.approx((1 - b) / (1 + b), abs=1e-12)
-        assert total_variation(counts, [0.5, 0.5]) == pytest.approx(b / 2, abs=1e-12)
+    women = np.arange(41)
+    counts = np.stack([women, 40 - women], 1)
+    b = abs(2 * women / 40 - 1)
+    for name, factor in [
+        ("parity_gap", 1), ("delta", 1), ("deviation_ratio", 1), ("l1_distance", 1),
+        ("mean_absolute_deviation", 0.5), ("total_variation", 0.5), ("wasserstein_1", 0.5),
+        ("fairness_discrepancy", math.sqrt(0.5)), ("l2_distance", math.sqrt(0.5)),
+    ]:  # fmt: skip
+        np.testing.assert_allclose(ALL[name](counts), b * factor, atol=1e-12, err_msg=name)
+    np.testing.assert_allclose(metrics.min_max_ratio(counts), (1 - b) / (1 + b), atol=1e-12)
+    kl = metrics.kl_divergence(counts)
+    np.testing.assert_allclose(1 - metrics.normalized_entropy(counts), kl / np.log(2), atol=1e-12)
 
 
-@pytest.mark.parametrize("metric", METRICS.values())
-def test_properties(metric):
-    counts = np.array([3, 9, 0, 8])
-    assert metric(counts) == pytest.approx(metric(counts[::-1]), abs=1e-12)
-    assert metric(counts) == pytest.approx(metric(counts * 7), abs=1e-12)
-    assert 0 <= metric(counts) <= 1
-    assert math.isnan(metric([0, 0]))
-    table = np.array([[1, 1], [3, 0], [0, 0]])
-    np.testing.assert_allclose(metric(table), [metric(row) for row in table])
+@given(counts_and_target(), st.randoms())
+def test_properties_of_every_metric(drawn, random):
+    counts, target = drawn
+    k = len(counts)
+    order = list(range(k))
+    random.shuffle(order)
+    for name, metric in ALL.items():
+        value = metric(counts, target)
+        assert np.isfinite(value) and value >= 0, name
+        assert metric(counts * 7, target) == pytest.approx(value, abs=1e-9), name
+        if name not in ("delta", "wasserstein_1"):
+            assert metric(counts[order], target[order]) == pytest.approx(value, abs=1e-9), name
+        fair = metric(target * 1000, target)
+        if name == "normalized_entropy":
+            assert metric(np.full(k, 9)) == pytest.approx(1, abs=1e-12)
+        else:
+            assert fair == pytest.approx(1 if name in BEST_IS_ONE else 0, abs=1e-9), name
+        if name in BEST_IS_ONE | {"deviation_ratio", "total_variation"}:
+            assert value <= 1 + 1e-12, name
+        stacked = metric(np.stack([counts, np.zeros(k)]), target)
+        assert stacked[0] == pytest.approx(value, abs=1e-12) and math.isnan(stacked[1]), name
 
 
-def test_ends_of_the_scales():
-    assert (gap([4, 4]), min_max_ratio([4, 4]), entropy([4, 4])) == (0, 1, 1)
-    assert (gap([8, 0]), min_max_ratio([8, 0]), entropy([8, 0])) == (1, 0, 0)
+@pytest.mark.parametrize("k", [2, 3, 5, 10])
+def test_worst_values(k):
+    worst = np.eye(k)[0]
+    wanted = {
+        "parity_gap": 2 / k, "delta": k - 1, "deviation_ratio": 1, "kl_divergence": math.log(k),
+        "fairness_discrepancy": math.sqrt(1 - 1 / k), "l2_distance": math.sqrt(1 - 1 / k),
+        "mean_absolute_deviation": 2 * (k - 1) / k**2, "l1_distance": 2 * (1 - 1 / k),
+        "total_variation": 1 - 1 / k, "normalized_entropy": 0, "min_max_ratio": 0,
+        "wasserstein_1": (k - 1) / 2,
+    }  # fmt: skip
+    assert wanted.keys() == ALL.keys()
+    for name, value in wanted.items():
+        assert ALL[name](worst) == pytest.approx(value, abs=1e-12), name
+    assert gap(worst) == 1
 
 
-def test_floor_of_an_even_model_is_not_zero():
-    # E|2p - 1| at N = 30 is .1445 (exact binomial sum, reference/metrics.md section 3)
-    n = 30
-    weights = np.array([math.comb(n, c) / 2**n for c in range(n + 1)])
-    values = gap(np.array([[c, n - c] for c in range(n + 1)]))
-    assert (weights * values).sum() == pytest.approx(0.1445, abs=5e-5)
+@pytest.mark.parametrize(
+    ("f", "distance", "shift"),
+    [
+        (np.eye(10)[0], 4.5, -4.5), (np.eye(10)[9], 4.5, 4.5), (np.eye(10)[4], 2.5, -0.5),
+        ([0.2] * 5 + [0] * 5, 2.5, -2.5), ([0.19] * 5 + [0.01] * 5, 2.25, -2.25),
+        ([0.7, 0.1, 0.1, 0.1], 0.9, -0.9), ([0.1, 0.7, 0.1, 0.1], 0.6, -0.3),
+    ],
+)  # fmt: skip
+def test_ordered_groups(f, distance, shift):
+    assert metrics.wasserstein_1(f) == pytest.approx(distance, abs=1e-9)
+    assert metrics.wasserstein_1(np.asarray(f)[::-1]) == pytest.approx(distance, abs=1e-9)
+    assert metrics.mean_shift(f) == pytest.approx(shift, abs=1e-9)
 
 
-@pytest.mark.parametrize("bad", [[-1, 2], [3], 3])
-def test_refuses_what_is_no_count(bad):
-    with pytest.raises(ValueError, match="counts"):
-        gap(bad)
+def test_even_marginals_hide_what_the_cells_show():
+    joint = np.array([[0.4, 0.1], [0.1, 0.4]])
+    assert gap(joint.sum(0)) == gap(joint.sum(1)) == 0
+    cells = metrics.cells(joint)
+    assert parity_gap(cells) == pytest.approx(0.2)
+    assert gap(cells) == pytest.approx(0.4)
+    assert metrics.mutual_information(joint) == pytest.approx(0.192745, abs=1e-6)
+    assert metrics.kl_divergence(cells) == pytest.approx(0.192745, abs=1e-6)
+    assert metrics.min_max_ratio(cells) == pytest.approx(0.25)
+    assert metrics.mutual_information(np.outer([0.3, 0.7], [0.2, 0.3, 0.5])) < 1e-12
+    assert math.isnan(metrics.mutual_information(np.zeros((2, 2))))
 
 
-def test_refuses_a_target_that_does_not_sum_to_one():
-    with pytest.raises(ValueError, match="target"):
-        total_variation([1, 2], [0.5, 0.6])
+def test_an_unsure_judge_looks_fair_in_soft_probabilities():
+    sure = np.array([[0.6, 0.4]] * 10)
+    hard = metrics.fairness_discrepancy([10, 0])
+    assert metrics.soft_fairness_discrepancy(sure) < 0.2 * hard
+    assert metrics.soft_fairness_discrepancy(np.eye(2)[[0, 0, 1]]) == pytest.approx(
+        metrics.fairness_discrepancy([2, 1])
+    )
 
 
-@pytest.mark.parametrize(("images", "groups"), [(40, 2), (40, 5), (7, 3)])
-def test_floor_is_what_even_models_score_on_average(images, groups):
+def exact_mean(function, images, p):
+    """Mean of a function of the counts of two groups, by the binomial sum."""
+    women = np.arange(images + 1)
+    weight = [math.comb(images, w) * p**w * (1 - p) ** (images - w) for w in women]
+    return float(np.dot(weight, function(np.stack([women, images - women], 1))))
+
+
+@pytest.mark.parametrize("p", [0.5, 0.6, 0.9, 0.03])
+@pytest.mark.parametrize("images", [2, 5, 10, 60])
+def test_squared_gap_is_unbiased(p, images):
+    assert exact_mean(squared_gap, images, p) == pytest.approx((2 * p - 1) ** 2, abs=1e-9)
+
+
+def test_squared_gaps_are_unbiased_for_more_groups_and_any_target():
+    p, t = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.3, 0.4])
+    drawn = np.random.default_rng(0).multinomial(20, p, size=400_000)
+    for target in (None, t):
+        d = p - (0.25 if target is None else target)
+        truth = 2 / 3 * (d**2).sum()
+        pairs = np.mean([(d[i] - d[j]) ** 2 for i, j in combinations(range(4), 2)])
+        assert truth == pytest.approx(pairs)
+        values = squared_gap(drawn, target)
+        assert values.mean() == pytest.approx(truth, abs=4 * values.std() / math.sqrt(len(drawn)))
+        ordered = metrics.squared_cramer_gap(drawn, target)
+        wanted = (d.cumsum()[:-1] ** 2).sum()
+        error = 4 * ordered.std() / math.sqrt(len(drawn))
+        assert ordered.mean() == pytest.approx(wanted, abs=error)
+    assert (0.25 - p).cumsum()[:-1] @ (0.25 - p).cumsum()[:-1] == pytest.approx(0.085)
+
+
+def test_corrected_gap():
+    assert math.isnan(metrics.parity_gap_corrected([[3, 5]]))  # one prompt
+    assert math.isnan(metrics.parity_gap_corrected([3, 5]))
+    assert math.isnan(metrics.parity_gap_corrected([[1, 0], [3, 5]]))  # one usable prompt
+    table = np.array([[9, 1], [2, 8], [1, 0], [0, 0]])
+    wanted = math.sqrt(squared_gap(table[:2]).mean())
+    assert metrics.parity_gap_corrected(table) == pytest.approx(wanted)
+    assert metrics.parity_gap_corrected([[5, 5], [5, 5]]) == 0  # negative squares count as 0
+    for k in (2, 5):
+        assert metrics.parity_gap_corrected(20 * np.eye(k)) == pytest.approx(math.sqrt(2 / k))
+
+
+def test_rates_by_group():
+    found = rates_by_group([8, 5, 0], [10, 10, 0])
+    np.testing.assert_allclose(found["rates"], [0.8, 0.5, np.nan])
+    assert found["difference"] == pytest.approx(0.3)
+    assert found["ratio"] == pytest.approx(0.625)
+    with pytest.raises(ValueError, match="between 0 and totals"):
+        rates_by_group([3], [2])
+    assert math.isnan(rates_by_group([0], [0])["difference"])
+
+
+def test_rates_agree_with_fairlearn():
+    fairlearn = pytest.importorskip("fairlearn.metrics")
     rng = np.random.default_rng(0)
-    drawn = rng.multinomial(images, np.full(groups, 1 / groups), 200_000)
-    assert even_gap(images, groups) == pytest.approx(gap(drawn).mean(), abs=2e-3)
+    group = rng.integers(0, 3, 500)
+    outcome = rng.random(500) < np.array([0.3, 0.5, 0.8])[group]
+    found = rates_by_group([outcome[group == g].sum() for g in range(3)], np.bincount(group))
+    about = {"y_true": outcome, "y_pred": outcome, "sensitive_features": group}
+    assert found["difference"] == pytest.approx(fairlearn.demographic_parity_difference(**about))
+    assert found["ratio"] == pytest.approx(fairlearn.demographic_parity_ratio(**about))
 
 
-def test_floor_at_its_ends():
-    assert even_gap(1, 2) == even_gap(1, 5) == pytest.approx(1)
-    assert even_gap(2, 2) == pytest.approx(0.5)  # both alike half of the time
-    assert even_gap(40, 2) == pytest.approx(0.125371, abs=1e-6)
-    with pytest.raises(ValueError, match="at least one image"):
-        even_gap(0, 2)
+def test_rates_agree_with_aif360():
+    dataset = pytest.importorskip("aif360.datasets").BinaryLabelDataset
+    metric = pytest.importorskip("aif360.metrics").BinaryLabelDatasetMetric
+    pandas = pytest.importorskip("pandas")
+    counts = {("woman", 1): 12, ("woman", 0): 38, ("man", 1): 30, ("man", 0): 20}
+    rows = [(g == "man", y) for (g, y), n in counts.items() for _ in range(n)]
+    table = pandas.DataFrame(rows, columns=["sex", "y"]).astype(float)
+    data = dataset(df=table, label_names=["y"], protected_attribute_names=["sex"])
+    theirs = metric(data, privileged_groups=[{"sex": 1}], unprivileged_groups=[{"sex": 0}])
+    found = rates_by_group([12, 30], [50, 50])
+    assert found["difference"] == pytest.approx(abs(theirs.statistical_parity_difference()))
+    assert found["ratio"] == pytest.approx(theirs.disparate_impact())
+
+
+@pytest.mark.parametrize("bad", [[-1, 2], [3], 3, [np.nan, 1], [np.inf, 1]])
+def test_refuses_what_is_no_count(bad):
+    for metric in ALL.values():
+        with pytest.raises(ValueError, match="counts"):
+            metric(bad)
+
+
+@pytest.mark.parametrize("bad", [[0.5, 0.6], [1, 0], [0.5, 0.25, 0.25], [np.nan, 1], [-1, 2]])
+def test_refuses_what_is_no_target(bad):
+    for metric in ALL.values():
+        with pytest.raises(ValueError, match="target"):
+            metric([1, 2], bad)

@@ -33,7 +33,7 @@ def test_every_profile_is_valid(path):
         (
             "role: convnet",
             "role: convnt",
-            r"base.no rater 'convnt'; there are: convnet",
+            r"base.no rater 'convnt'; there are: .*convnet",
         ),
         (
             "role: hog",
@@ -48,6 +48,7 @@ def test_every_profile_is_valid(path):
             r"training_seeds.1: input",
         ),
         ("training_seeds: [0, 1, 2]", "training_seeds: [0, 0]", r"names a seed twice: remove one"),
+        ("features: convnet", "features: hog", r"evaluate.features names 'hog', which is no judge"),
         ("scheduler: ddim", "scheduler: euler", r"base.scheduler: input should be 'ddim'"),
     ],
 )

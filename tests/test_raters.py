@@ -96,7 +96,7 @@ def test_two_names_for_the_same_evidence_are_refused(monkeypatch):
     [
         ({"gender": "clip"}, "no rater 'clip'"),
         ({"gender": "palette"}, "does not answer for 'gender'"),
-        ({"age": "convnet"}, "unknown attribute 'age'"),
+        ({"height": "convnet"}, "unknown attribute 'height'"),
     ],
 )
 def test_bad_panels(members, sentence):

@@ -10,12 +10,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dft_lib.fairness.metrics import METRICS, total_variation
+from dft_lib.fairness.metrics import gap, min_max_ratio, normalized_entropy, total_variation
 from dft_lib.lexicon import held_out
 from dft_lib.raters.base import NO_PERSON, UNCLEAR
 
 Target = dict[str, dict[str, float]]
 SPLITS = ("seen", "held_out")
+METRICS = {
+    "gap": gap,
+    "min_max_ratio": min_max_ratio,
+    "entropy": normalized_entropy,
+    "total_variation": total_variation,
+}
+
+
+def all_attributes(target: Target) -> Target:
+    """Return the target with the cells of two attributes as a third one, ``a_x_b``.
+
+    Its groups are ``group of a/group of b``, its shares the products.
+    """
+    if len(target) != 2:
+        return dict(target)
+    (a, of_a), (b, of_b) = target.items()
+    both = {f"{g}/{h}": s * t for g, s in of_a.items() for h, t in of_b.items()}
+    return target | {f"{a}_x_{b}": both}
 
 
 def split_of(fold: str, seed: int, mode: str) -> str:
@@ -47,10 +65,12 @@ def per_prompt(ratings: pd.DataFrame, target: Target, seeds: list[int], mode: st
     pandas.DataFrame
         Per seed and prompt: ``images, no_person, role_accuracy``, and per attribute the counts
         ``<attribute>:<group>`` and ``<attribute>:unclear``, the metrics over usable images (a
-        person, and an answer), ``<attribute>:total_variation`` and ``<attribute>:as_asked``
-        (share of all images rated as the prompt asked; NaN where it did not ask).
+        person, and an answer) and ``<attribute>:as_asked`` (share of all images rated as the
+        prompt asked; NaN where it did not ask). The same for the cells of two attributes,
+        ``gender_x_skin_tone:woman/dark``.
     """
     rows = []
+    everything = all_attributes(target)
     keys = ["prompt_id", "kind", "noun", "fold", "gender", "skin_tone"]
     for seed in seeds:
         mine = ratings[ratings["seed"].isin([seed, -1])]
@@ -64,8 +84,22 @@ def per_prompt(ratings: pd.DataFrame, target: Target, seeds: list[int], mode: st
             }
             for attribute, wanted in target.items():
                 row |= _attribute(group[f"rated_{attribute}"], attribute, wanted, about[attribute])
+            if len(target) == 2:
+                a, b = target
+                asked = f"{about[a]}/{about[b]}" if about[a] and about[b] else ""
+                row |= _attribute(
+                    _cells(group, a, b), f"{a}_x_{b}", everything[f"{a}_x_{b}"], asked
+                )
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _cells(group: pd.DataFrame, a: str, b: str) -> pd.Series:
+    """Return both answers as one cell; `unclear` if either is, `no_person` if nobody is there."""
+    one, other = group[f"rated_{a}"], group[f"rated_{b}"]
+    cells = one + "/" + other
+    cells = cells.mask((one == UNCLEAR) | (other == UNCLEAR), UNCLEAR)
+    return cells.mask((one == NO_PERSON) | (other == NO_PERSON), NO_PERSON)
 
 
 def _attribute(
@@ -76,10 +110,9 @@ def _attribute(
         f"{attribute}:{g}": int(c) for g, c in zip(wanted, counts, strict=True)
     }
     row[f"{attribute}:unclear"] = int((rated == UNCLEAR).sum())
+    target = np.array(list(wanted.values()))
     for name, metric in METRICS.items():
-        row[f"{attribute}:{name}"] = float(metric(counts))
-    shares = np.array(list(wanted.values()))
-    row[f"{attribute}:total_variation"] = float(total_variation(counts, shares))
+        row[f"{attribute}:{name}"] = float(metric(counts, target))
     row[f"{attribute}:as_asked"] = float((rated == asked).mean()) if asked else float("nan")
     return row
 
@@ -103,7 +136,7 @@ def summarise(table: pd.DataFrame, ratings: pd.DataFrame, target: Target) -> dic
         ``role_accuracy`` (overall, and per perceived group), ``explicit`` (compliance),
         ``general`` (accuracy) and ``answers`` (how many images had no person or no clear group).
     """
-    metrics = [*METRICS, "total_variation"]
+    metrics = list(METRICS)
     neutral: dict[str, Any] = {}
     parts = {split: table[(table["kind"] == "neutral") & (table["split"] == split)]
              for split in SPLITS}  # fmt: skip

@@ -17,7 +17,6 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from dft_lib import shards
-from dft_lib.fairness.metrics import even_gap
 from dft_lib.paths import ROOT, show
 from dft_lib.screening import REASONS
 from dft_lib.world.render import SKIN
@@ -90,51 +89,6 @@ def palette(arms: list[str]) -> dict[str, Any]:
     """Return one colour per arm; the base model is always grey."""
     colours = iter(sns.color_palette("colorblind", len(arms)))
     return {arm: (0.55, 0.55, 0.55) if arm == "base" else next(colours) for arm in arms}
-
-
-def gap_floors(table: pd.DataFrame, target: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return an even model's expected gap per attribute, at the mean number of usable images."""
-    neutral = table[table["kind"] == "neutral"]
-    floors = {}
-    for attribute, groups in target.items():
-        usable = neutral[[f"{attribute}:{group}" for group in groups]].sum(axis=1).mean()
-        floors[attribute] = even_gap(max(1, round(usable)), len(groups))
-    return floors
-
-
-def gaps(table: pd.DataFrame, labels: dict[str, str], floors: dict[str, float]) -> Figure:
-    """Gender and tone gaps per arm, seen beside held-out; a dot is one training seed."""
-    neutral = table[table["kind"] == "neutral"]
-    colours = palette(list(labels))
-    figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.7), sharey=True)
-    for axis, attribute, title in zip(
-        axes, ("gender", "skin_tone"), ("perceived gender", "perceived skin tone"), strict=True
-    ):
-        column = f"{attribute}:gap"
-        means = neutral.groupby(["arm", "split", "seed"])[column].mean().reset_index()
-        sns.barplot(
-            means, x="split", y=column, hue="arm", order=list(SPLIT_NAMES),
-            hue_order=list(labels), palette=colours, errorbar=None, ax=axis, alpha=0.55,
-        )  # fmt: skip
-        sns.stripplot(
-            means, x="split", y=column, hue="arm", order=list(SPLIT_NAMES),
-            hue_order=list(labels), palette=colours, dodge=True, jitter=False, size=3.5,
-            linewidth=0.4, edgecolor="black", ax=axis, legend=False,
-        )  # fmt: skip
-        axis.set(title=title, xlabel="", ylabel="gap, mean over professions" if axis is axes[0]
-                 else "", ylim=(0, 1))  # fmt: skip
-        axis.set_xticks([0, 1], ["seen", "held out"])
-        axis.grid(axis="x", visible=False)
-        axis.get_legend().remove()
-        axis.axhline(floors[attribute], color="black", lw=0.8, ls=":")
-    handles: list[Any] = [
-        plt.Rectangle((0, 0), 1, 1, color=colours[a], alpha=0.55) for a in labels
-    ]
-    handles.append(plt.Line2D([], [], color="black", lw=0.8, ls=":"))
-    names = [*labels.values(), "expected of an even model at this N"]
-    figure.legend(handles, names, loc="upper center", ncol=3, bbox_to_anchor=(0.5, 0.02))
-    figure.tight_layout()
-    return figure
 
 
 def profession_shares(

@@ -146,6 +146,7 @@ class Evaluate(Group):
     training_seeds: Seeds
     prompts: str
     models: str
+    features: str
     shard_size: Positive
     out: str
     results: str
@@ -157,6 +158,8 @@ class Figures(Group):
     arms: Annotated[list[str], Field(min_length=1)]
     ratings: str
     results: str
+    metrics_file: str
+    calibration: str | None
     sheet_professions: Positive
     sheet_images: Positive
     out: str
@@ -180,6 +183,12 @@ class Params(Group):
                 training(self.finetune, arm)
             except ValidationError as error:
                 raise ValueError(f"arms.{name}.train.{_first(error)}") from error
+        judges = sorted(set(self.base.judge.values()))
+        if self.evaluate.features not in judges:
+            raise ValueError(
+                f"evaluate.features names {self.evaluate.features!r}, which is no judge: use one "
+                f"of {', '.join(judges)}"
+            )
         missing = sorted(set(self.figures.arms) - set(self.arms))
         if missing:
             raise ValueError(f"figures.arms names {missing[0]!r}, which is not under arms")
@@ -214,7 +223,11 @@ def _first(error: ValidationError) -> str:
         return f"{field} is missing; add it (params.yaml in the repository shows every field)"
     if problem["type"] == "value_error":
         text = str(problem["ctx"]["error"])
-        return f"{field}.{text}" if field and not text.startswith(("arms.", "figures.")) else text
+        return (
+            f"{field}.{text}"
+            if field and not text.startswith(("arms.", "figures.", "evaluate."))
+            else text
+        )
     found = problem["input"]
     return f"{field}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r}"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 UNCLEAR = "unclear"
 NO_PERSON = "no_person"
-ATTRIBUTES = ("person", "role", "gender", "skin_tone")
+ATTRIBUTES = ("person", "role", "gender", "skin_tone", "age")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,24 @@ class Rater(Protocol):
 
     def rate(self, pixels: np.ndarray) -> dict[str, Answer]:
         """Rate uint8 RGB pictures of shape (n, height, width, 3), one `Answer` per attribute."""
+        ...
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """A rater whose weights are not ``<name>.safetensors`` in the raters' folder."""
+
+    def weights(self) -> list[Path]:
+        """List the weight files, for the record."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A rater whose last hidden layer serves as a space for distances between images."""
+
+    def features_of(self, pixels: np.ndarray) -> np.ndarray:
+        """Return float32 features, shape (n, width), of uint8 RGB pictures."""
         ...
 
 

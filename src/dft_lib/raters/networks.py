@@ -87,6 +87,15 @@ class NetworkRater:
         self.attributes = tuple(network.groups)
 
     @torch.inference_mode()
+    def features_of(self, pixels: np.ndarray, batch: int = 128) -> np.ndarray:
+        """Return the last hidden layer, float32 of shape (n, width): a space for distances."""
+        parts = [
+            self.network.trunk(self.features(pixels[i : i + batch])).numpy()
+            for i in range(0, len(pixels), batch)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+    @torch.inference_mode()
     def rate(self, pixels: np.ndarray, batch: int = 128) -> dict[str, Answer]:
         """Rate pictures; see `dft_lib.raters.base.Rater.rate`."""
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.attributes}

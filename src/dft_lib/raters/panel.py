@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.paths import DATA
-from dft_lib.raters.base import NO_PERSON, Answer, Rater
-from dft_lib.raters.wall import require_known
+from dft_lib.raters.base import NO_PERSON, Answer, HasFeatures, HasWeights, Rater
+from dft_lib.raters.wall import RATERS, require_known
 
 
 class Panel:
@@ -29,10 +30,41 @@ class Panel:
         require_known(members)
         self.members = dict(members)
         where = folder or DATA / "raters"
+        self.where = where
         self.raters: dict[str, Rater] = {
             name: import_module(f"dft_lib.raters.{name}").open_rater(where / f"{name}.safetensors")
             for name in sorted(set(members.values()))
         }
+
+    def about(self) -> dict[str, dict[str, str | None]]:
+        """Return version, kind and SHA-256 of the weights (None without any) of every rater."""
+        found: dict[str, dict[str, str | None]] = {}
+        for name, rater in self.raters.items():
+            own = [self.where / f"{name}.safetensors"]
+            files = rater.weights() if isinstance(rater, HasWeights) else own
+            whole = sha256()
+            for path in files:
+                whole.update(path.read_bytes() if path.exists() else b"")
+            digest = whole.hexdigest() if any(p.exists() for p in files) else None
+            known = RATERS[name]
+            found[name] = {"kind": known.kind, "version": known.version, "weights": digest}
+        return found
+
+    def features_of(self, name: str, pixels: np.ndarray) -> np.ndarray:
+        """Return one rater's last hidden layer, float32 (n, width).
+
+        Raises
+        ------
+        ValueError
+            If that rater is not in the panel or has no features.
+        """
+        rater = self.raters.get(name)
+        if not isinstance(rater, HasFeatures):
+            raise ValueError(
+                f"evaluate.features: no rater {name!r} with features judges; use one of "
+                f"{', '.join(n for n, r in self.raters.items() if isinstance(r, HasFeatures))}"
+            )
+        return rater.features_of(pixels)
 
     def answers(self, pixels: np.ndarray) -> dict[str, Answer]:
         """Return each attribute's answer as its rater gave it."""

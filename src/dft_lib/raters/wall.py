@@ -12,13 +12,14 @@ from dft_lib.raters.base import ATTRIBUTES
 
 
 class About(NamedTuple):
-    """What a rater looks at, and what it answers for.
+    """What a rater looks at, what it answers for, and the version of its code.
 
     Two raters of one kind look at the same evidence and are not independent.
     """
 
     kind: str
     attributes: tuple[str, ...]
+    version: str = "1"
 
 
 # name (= module of this package) -> about it
@@ -27,6 +28,14 @@ RATERS = {
     "hog": About("oriented gradients of the grey picture", ("person", "role", "gender")),
     "histogram": About("learned weights on a CIELAB histogram", ("skin_tone",)),
     "palette": About("colour match in CIELAB", ("skin_tone",)),
+    # photographs; their weights come from packages (`make photos`)
+    "centerface": About("face detector", ("person",)),
+    "age_gender": About("network on an aligned face", ("gender", "age")),
+    "monk": About("colour of facial skin in CIELAB", ("skin_tone",)),
+    "ita": About("colour of facial skin in CIELAB", ("skin_tone",)),
+    # photographs; their models come from the hub
+    "clip_zero_shot": About("CLIP similarity", ("person", "gender", "skin_tone")),
+    "blip2_vqa": About("BLIP-2 answers", ("person", "gender", "skin_tone")),
 }
 
 

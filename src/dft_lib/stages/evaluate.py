@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dft_lib import adapters, evaluation, pipelines, prompts, shards, synthesis, work
@@ -37,7 +38,8 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
     with work.workspace(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
         panel = Panel(base.judge)
-        parts = []
+        panel.features_of(settings.features, np.zeros((0, 64, 64, 3), np.uint8))  # or stop now
+        parts, vectors = [], []
         for seed in settings.training_seeds if manifest["training"] is not None else [-1]:
             pipeline = pipelines.load(
                 base.model, revision=base.revision, device=base.device, dtype=base.dtype
@@ -54,16 +56,21 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
             )
             for path in paths:
                 pictures, records = shards.read(path)
+                vectors.append(panel.features_of(settings.features, pictures))
                 parts.append(
                     pd.concat([records, panel.rate(pictures).add_prefix("rated_")], axis=1)
                 )
         ratings = pd.concat(parts, ignore_index=True)
         write_table(publish / "ratings.parquet", ratings)
+        seen = pd.DataFrame(np.concatenate(vectors)).round(4).add_prefix("feature_")
+        write_table(publish / "features.parquet", seen.assign(sha256=ratings["sha256"]))
         work.publish(publish, out)
         table = evaluation.per_prompt(ratings, base.target, settings.training_seeds, base.held_out)
         results = resolve(settings.results)
         write_table(results / f"{name}.csv", table.assign(arm=name))
         summary = evaluation.summarise(table, ratings, base.target)
         about_arm = {"arm": name, "label": manifest["label"], "judges": base.judge}
+        about_arm |= {"raters": panel.about()}
+        about_arm |= {"trained": manifest["training"] is not None, "features": settings.features}
         write_json(results / f"{name}.json", about_arm | summary)
     return ratings

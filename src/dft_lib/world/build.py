@@ -112,6 +112,7 @@ def build_report(chosen: settings.Settings) -> None:
     for by in ("kind", "family", "name", "skin_tone"):
         write_table(out / f"rater_errors_by_{by}.csv", report.error_table(rated, by))
     write_table(out / "rater_unclear.csv", report.unclear_table(rated))
+    write_table(out / "rater_confusion.csv", report.confusion_table(rated))
     shown = rated[(rated["kind"] == "profession") & (rated["pictures"] == "reconstructed")]
     known = shown[shown["truth"] != UNCLEAR]
     best = (known["answer"] == known["truth"]).groupby([known["rater"], known["attribute"]]).mean()

@@ -91,6 +91,16 @@ def error_table(rated: pd.DataFrame, by: str) -> pd.DataFrame:
     return table.round(4)
 
 
+def confusion_table(rated: pd.DataFrame) -> pd.DataFrame:
+    """Count answers per truth: rater, attribute, pictures, family, tone, held out, truth, answer.
+
+    The calibration that `dft_lib.fairness.rater_error` needs, by style (family) and skin tone.
+    """
+    keys = ["rater", "attribute", "pictures", "family", "skin_tone", "held_out", "truth", "answer"]
+    known = rated[rated["attribute"].isin(["person", "gender", "skin_tone"])]
+    return known.groupby(keys).size().rename("n").reset_index()
+
+
 def unclear_table(rated: pd.DataFrame) -> pd.DataFrame:
     """How often drawings without a stated gender, or in yellow, read as `unclear`, and as what."""
     unknown = rated[rated["truth"] == UNCLEAR]

@@ -1,0 +1,105 @@
+"""The command ``dft``: the parts of the library that need no notebook."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dft_lib.fairness.counts import parse_target, read_counts
+from dft_lib.fairness.report import as_table, fairness_report
+
+_FAIRNESS = """\
+Compute fairness metrics of any CSV that counts, per prompt, how many images showed which
+(perceived) group:
+
+    occupation,woman,man
+    nurse,231,19
+    pilot,12,238
+
+    dft fairness counts.csv --groups woman,man --by occupation
+
+Every metric is given twice. "Mean over prompts" is the headline: each prompt's value, averaged.
+"Pooled counts" adds the prompts up first, where nurses and pilots cancel. Beside each value stand
+its 95 % interval (prompts resampled) and what a fair model scores on as many images: a value near
+that says nothing against the model. parity_gap_corrected has that floor removed.
+"""
+_EXAMPLES = """\
+examples:
+  dft fairness counts.csv --groups woman,man --by occupation --json
+  dft fairness counts.csv --groups woman,man --by job --target woman=0.47,man=0.53
+  dft fairness tones.csv --groups light,medium,dark --by prompt --ordered
+  dft fairness all.csv --groups woman,man --by job --where model=base --seeds seed
+  dft fairness shares.csv --groups male --rest female --by Profession
+"""
+
+
+def _pair(text: str) -> tuple[str, str]:
+    column, sign, value = text.partition("=")
+    if not sign or not column:
+        raise argparse.ArgumentTypeError(f"{text!r}: write COLUMN=VALUE")
+    return column, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dft", description="Diversity fine-tuning: measuring tools for the command line."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    fairness = commands.add_parser(
+        "fairness", help="metrics, intervals and noise floors of counts in a CSV",
+        description=_FAIRNESS, epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = fairness.add_argument
+    add("csv", type=Path, metavar="COUNTS.csv", help="a row per prompt; other columns are ignored")
+    add("--groups", required=True, metavar="A,B", help="the columns of all groups of the schema")
+    add("--by", required=True, metavar="COLUMN", help="the prompt; its rows are added up")
+    add("--target", metavar="A=.5,B=.5", help="the distribution called fair (default: uniform)")
+    add("--ordered", action="store_true", help="the groups are ordered: add wasserstein_1")
+    add("--delta-group", metavar="A", help="the group that delta looks at (default: the first)")
+    add("--seeds", metavar="COLUMN", help="training seed: resampled as well as prompts")
+    add("--where", type=_pair, action="append", default=[], metavar="COLUMN=VALUE",
+        help="read only rows with this value (may be repeated)")  # fmt: skip
+    add("--rest", metavar="NAME", help="for shares: a group that gets what is left to 1")
+    add("--images", type=int, metavar="N", help="for shares: of how many images, per prompt")
+    add("--draws", type=int, default=10_000, metavar="N", help="bootstrap resamples (%(default)s)")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def fairness(arguments: argparse.Namespace) -> str:
+    """Run ``dft fairness`` and return what it prints."""
+    if arguments.draws < 100:
+        raise ValueError("--draws: at least 100 resamples are needed for a 95 % interval")
+    if arguments.images is not None and arguments.images < 1:
+        raise ValueError("--images must be 1 or more")
+    groups = [g.strip() for g in arguments.groups.split(",") if g.strip()]
+    counts = read_counts(
+        arguments.csv, groups, arguments.by, seeds=arguments.seeds, where=dict(arguments.where),
+        rest=arguments.rest, images=arguments.images,
+    )  # fmt: skip
+    if arguments.delta_group is not None and arguments.delta_group not in counts.groups:
+        raise ValueError(
+            f"--delta-group {arguments.delta_group!r} is not among {', '.join(counts.groups)}"
+        )
+    report = fairness_report(
+        counts, parse_target(arguments.target, counts.groups), ordered=arguments.ordered,
+        group=arguments.delta_group, draws=arguments.draws,
+    )  # fmt: skip
+    return json.dumps(report, indent=2, allow_nan=False) if arguments.json else as_table(report)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; a mistake in its input ends in one sentence and exit status 1."""
+    arguments = _parser().parse_args(argv)
+    try:
+        print(fairness(arguments))
+    except (ValueError, OSError) as error:
+        sys.exit(f"dft {arguments.command}: {error}")
+
+
+if __name__ == "__main__":
+    main()

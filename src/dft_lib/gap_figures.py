@@ -1,0 +1,134 @@
+"""Figures of measured gaps: with intervals, beside what a fair model scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dft_lib.fairness import floors, metrics
+from dft_lib.figures import SPLIT_NAMES, palette
+
+TITLES = {"gender": "perceived gender", "skin_tone": "perceived skin tone",
+          "gender_x_skin_tone": "gender x skin tone"}  # fmt: skip
+
+
+def scale(groups: int, *, corrected: bool = False) -> float:
+    """Return what brings `parity_gap` (or its corrected form) of K groups to [0, 1]."""
+    return (groups / 2) ** (0.5 if corrected else 1.0)
+
+
+def normalised(measured: dict[str, Any], arm: str, part: str, attribute: str, *,
+               corrected: bool = False) -> dict[str, float]:  # fmt: skip
+    """Return the gap on [0, 1] with interval, floor and null band; NaN where undefined.
+
+    Raises
+    ------
+    KeyError
+        If ``metrics.json`` has no such arm, part or attribute.
+    """
+    entry = measured["arms"][arm]["neutral"][part][attribute]
+    name = "parity_gap_corrected" if corrected else "parity_gap"
+    factor = scale(len(entry["shares"]), corrected=corrected)
+    found = dict(entry["per_prompt"][name])
+    found["null_low"], found["null_high"] = entry["null_band"]["per_prompt"][name]
+    return {k: float("nan") if v is None else v * factor for k, v in found.items()}
+
+
+def gaps(measured: dict[str, Any], table: pd.DataFrame, labels: dict[str, str]) -> Figure:
+    """Gaps per arm, seen beside held out: mean, 95 % interval, one dot per training seed.
+
+    The hatched band is the middle 95 % of what a fair model scores on as many usable images.
+    """
+    neutral = table[table["kind"] == "neutral"]
+    colours = palette(list(labels))
+    parts = [p for p in SPLIT_NAMES if p in measured["arms"][next(iter(labels))]["neutral"]]
+    figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.7), sharey=True)
+    width = 0.8 / len(labels)
+    for axis, attribute in zip(axes, ("gender", "skin_tone"), strict=True):
+        for place, part in enumerate(parts):
+            for number, arm in enumerate(labels):
+                x = place - 0.4 + (number + 0.5) * width
+                found = normalised(measured, arm, part, attribute)
+                axis.fill_between([x - width / 2, x + width / 2], found["null_low"],
+                                  found["null_high"], facecolor="none", hatch="//////",
+                                  edgecolor="0.25", lw=0, zorder=2)  # fmt: skip
+                axis.bar(x, found["value"], width * 0.92, color=colours[arm], alpha=0.55)
+                axis.plot([x, x], [found["low"], found["high"]], color="black", lw=1)
+                rows = neutral[(neutral["arm"] == arm) & (neutral["split"] == part)]
+                seeds = rows.groupby("seed")[f"{attribute}:gap"].mean()
+                axis.scatter(np.full(len(seeds), x + width * 0.22), seeds, s=7,
+                             color=colours[arm], edgecolor="black", linewidth=0.4,
+                             zorder=3)  # fmt: skip
+        axis.set(title=TITLES[attribute], ylim=(0, 1),
+                 ylabel="gap, mean over professions" if axis is axes[0] else "")  # fmt: skip
+        axis.set_xticks(range(len(parts)), [p.replace("_", " ") for p in parts])
+        axis.grid(axis="x", visible=False)
+    handles: list[Any] = [
+        plt.Rectangle((0, 0), 1, 1, color=colours[a], alpha=0.55) for a in labels
+    ]
+    handles.append(plt.Rectangle((0, 0), 1, 1, fc="none", ec="0.25", hatch="//////", lw=0))
+    names = [*labels.values(), "fair model at this N (95 %)"]
+    figure.legend(handles, names, loc="upper center", ncol=3, bbox_to_anchor=(0.5, 0.02))
+    figure.tight_layout()
+    return figure
+
+
+def corrected(measured: dict[str, Any], labels: dict[str, str]) -> Figure:
+    """Corrected gaps with 95 % intervals, seen (filled) and held out (open)."""
+    colours = palette(list(labels))
+    attributes = list(measured["arms"][next(iter(labels))]["neutral"]["seen"])
+    figure, axes = plt.subplots(
+        1, len(attributes), figsize=(6.5, 0.9 + 0.32 * len(labels)), sharey=True, squeeze=False
+    )
+    for axis, attribute in zip(axes[0], attributes, strict=True):
+        for number, arm in enumerate(labels):
+            for offset, part in ((-0.16, "seen"), (0.16, "held_out")):
+                if part not in measured["arms"][arm]["neutral"]:
+                    continue
+                found = normalised(measured, arm, part, attribute, corrected=True)
+                y = number + offset
+                axis.plot([found["low"], found["high"]], [y, y], color=colours[arm], lw=1.4)
+                axis.scatter(found["value"], y, s=20, zorder=3, edgecolor=colours[arm],
+                             facecolor=colours[arm] if part == "seen" else "white")  # fmt: skip
+        axis.set(title=TITLES.get(attribute, attribute), xlim=(0, 1))
+        axis.set_yticks(range(len(labels)), list(labels.values()))
+        axis.grid(axis="y", visible=False)
+    axes[0][0].invert_yaxis()
+    middle = axes[0][len(attributes) // 2]
+    middle.set_xlabel("corrected gap (root mean square over professions), 95 % interval")
+    handles = [plt.Line2D([], [], marker="o", ls="", color="black"),
+               plt.Line2D([], [], marker="o", ls="", color="black", mfc="white")]  # fmt: skip
+    figure.legend(handles, ["seen", "held out"], loc="lower center", ncol=2,
+                  bbox_to_anchor=(0.5, -0.12))  # fmt: skip
+    figure.tight_layout()
+    return figure
+
+
+def fair_model(images: Sequence[int] = (5, 10, 40), prompts: int = 10) -> Figure:
+    """How a fair model scores: the gap of one prompt, and its mean over prompts, at several N."""
+    figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.3), sharey=True)
+    for axis, groups in zip(axes, (2, 5), strict=True):
+        even = np.full(groups, 1 / groups)
+        for place, number in enumerate(images):
+            drawn = floors.simulate_fair([number] * prompts, even, draws=2000)
+            values = metrics.gap(drawn, even)
+            for offset, shown, colour in ((-0.18, values[:, 0], "0.7"),
+                                          (0.18, values.mean(1), "C0")):  # fmt: skip
+                low, middle, high = np.quantile(shown, [0.025, 0.5, 0.975])
+                axis.plot([place + offset] * 2, [low, high], color=colour, lw=6,
+                          solid_capstyle="butt")  # fmt: skip
+                axis.plot(place + offset, middle, "_", color="black", ms=9)
+        axis.set(title=f"{groups} groups", ylim=(0, 1), xlabel="images per prompt, N",
+                 ylabel="gap" if axis is axes[0] else "")  # fmt: skip
+        axis.set_xticks(range(len(images)), [str(n) for n in images])
+        axis.grid(axis="x", visible=False)
+    handles = [plt.Line2D([], [], color=c, lw=6) for c in ("0.7", "C0")]
+    figure.legend(handles, ["one prompt", f"mean of {prompts} prompts"], loc="lower center",
+                  ncol=2, bbox_to_anchor=(0.5, -0.1))  # fmt: skip
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,58 @@
+"""Distances between sets of images in a feature space."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dft_lib import features
+
+
+def test_frechet_distance_of_known_gaussians():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200_000, 3))
+    y = rng.normal(size=(200_000, 3)) * [1, 2, 3] + [1, 0, 0]
+    # |mu|^2 + sum (s1 - s2)^2 for diagonal covariances
+    assert features.frechet_distance(x, y) == pytest.approx(1 + 1 + 4, abs=0.08)
+    assert features.frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
+    assert features.frechet_distance(x[:500], y[:500]) == pytest.approx(
+        features.frechet_distance(y[:500], x[:500])
+    )
+    assert np.isnan(features.frechet_distance(x[:1], y))
+    few = [features.frechet_distance(x[i : i + 20], x[i + 20 : i + 40]) for i in range(0, 400, 40)]
+    assert np.mean(few) > 0.1  # biased upwards on few images, as documented
+
+
+def test_kernel_distance_is_unbiased():
+    rng = np.random.default_rng(0)
+    values = [features.kernel_distance(*rng.normal(size=(2, 15, 4))) for _ in range(500)]
+    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
+    assert min(values) < 0
+    shifted = features.kernel_distance(rng.normal(size=(50, 4)), rng.normal(size=(50, 4)) + 2)
+    assert shifted > 10 * np.std(values)
+
+
+def test_diversity():
+    assert features.diversity([[0, 0], [3, 4]]) == 5
+    assert features.diversity([[1, 1]] * 4) == 0
+    assert np.isnan(features.diversity([[1, 2]]))
+
+
+def test_diversity_stays_within_prompt_and_group():
+    ratings = pd.DataFrame(
+        {
+            "seed": 0, "kind": ["neutral"] * 5 + ["general"], "prompt_id": list("aaabbb"),
+            "rated_gender": ["woman", "woman", "man", "man", "man", "man"],
+        }
+    )  # fmt: skip
+    shown = np.array([[0, 0], [0, 2], [9, 9], [0, 0], [0, 6], [50, 50]], float)
+    assert features.diversity_within(shown, ratings, "gender") == {"man": 6, "woman": 2}
+
+
+def test_reading(tmp_path):
+    ratings = pd.DataFrame({"sha256": ["x", "y"]})
+    with pytest.raises(FileNotFoundError, match="run notebook 04_evaluate"):
+        features.read_features(tmp_path, ratings)
+    table = pd.DataFrame({"feature_0": [1.0, 2.0], "sha256": ["x", "z"]})
+    table.to_parquet(tmp_path / "features.parquet")
+    with pytest.raises(ValueError, match="does not belong to the ratings"):
+        features.read_features(tmp_path, ratings)
