@@ -48,7 +48,11 @@ def test_every_profile_is_valid(path):
             r"training_seeds.1: input",
         ),
         ("training_seeds: [0, 1, 2]", "training_seeds: [0, 0]", r"names a seed twice: remove one"),
-        ("features: convnet", "features: hog", r"evaluate.features names 'hog', which is no judge"),
+        (
+            "features: convnet",
+            "features: hog",
+            r"evaluate.features names 'hog', which is no judge",
+        ),
         ("scheduler: ddim", "scheduler: euler", r"base.scheduler: input should be 'ddim'"),
     ],
 )
