@@ -120,7 +120,7 @@ figures.sheet({noun: {label: figures.first_images(folder, noun, count)} for noun
 # 2. After `make repro`: read `resolve("results/base.csv")`, sum `gender:woman` and `gender:man` over
 #    the neutral prompts, and compute the gap of the sums. Why is it so much smaller than the mean gap?
 # 3. The fixture has 4 images per prompt. What gender gap does a perfectly even model score on average?
-#    Simulate it, then ask `dft_lib.fairness.metrics.even_gap`. And with 40?
+#    Simulate it, then ask `dft_lib.fairness.floors.even_gap`. And with 40?
 
 # %%
 assert (resolve(out) / arm / "ratings.parquet").exists()

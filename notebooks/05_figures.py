@@ -33,6 +33,7 @@ ratings = "notebooks/fixtures/evaluation"
 results = "notebooks/fixtures/results"
 metrics_file = "scratch/open/metrics.json"
 calibration = "world/results/rater_confusion.csv"
+references = ["base"]
 sheet_professions = 2
 sheet_images = 4
 out = "scratch/open/figures"
@@ -80,14 +81,16 @@ gap_figures.fair_model()
 # ## Measure
 #
 # Every metric of every arm with its 95 % interval (professions and training seeds resampled) and the
-# fair model's score; differences from the base model and from the control by a sign-flip test over
-# professions, Holm-corrected over arms. `docs/measurement.md` says what is in the file.
+# fair model's score; differences from the reference arms by a sign-flip test over professions,
+# Holm-corrected over arms. `docs/measurement.md` says what is in the file.
 
 # %%
 read = {arm: evaluated.read_arm(arm, summaries[arm], table, resolve(ratings)) for arm in arms}
 space = summaries[arms[0]]["features"]
 errors = Calibration.read(resolve(calibration), base_settings.judge) if calibration else None
-measured = comparison.compare(read, base_settings.target, space, errors)
+measured = comparison.compare(
+    read, base_settings.target, space, references=references, calibration=errors
+)
 write_json(resolve(metrics_file), measured)
 
 # %% [markdown]
@@ -113,8 +116,11 @@ figure = gap_figures.corrected(measured, labels)
 written += figures.save(figure, resolve(out), "corrected")
 
 # %% [markdown]
-# The same as numbers, and the tests. `p` is Holm-corrected over the arms; with few professions even the
-# smallest possible p is large, and "not significant" then says nothing.
+# Differences of the raw gap with interval and with each training seed's own, and the tests (of the
+# squared gap, so that unequal numbers of usable images do not matter). `p` generalises over professions
+# *for these trained models*: about another training run only the seeds can say something, so look
+# whether they agree. With few professions even the smallest possible p is large, and "not significant"
+# then says nothing.
 
 # %%
 pd.DataFrame(comparison.tests_table(measured))

@@ -64,7 +64,7 @@ def test_the_table_is_readable(small, capsys):
     shown = run(capsys, "fairness", small, "--groups", "woman,man", "--by", "occupation")
     assert "3 rows, 3 prompts, 10 to 10 images each" in shown
     assert max(len(line) for line in shown.splitlines() if "note:" not in line) <= 120
-    assert "intervals cover less often" in shown and "cannot reach p < .05" in shown
+    assert "too few for an interval" in shown and "cannot reach p < .05" in shown
 
 
 PUBLISHED = {

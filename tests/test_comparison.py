@@ -62,7 +62,7 @@ def arms():
 
 @pytest.fixture(scope="module")
 def measured(arms):
-    return comparison.compare(arms, TARGET, "made up")
+    return comparison.compare(arms, TARGET, "made up", references=["base", "unbalanced"])
 
 
 def test_is_valid_json_and_complete(measured):
@@ -107,19 +107,48 @@ def test_even_margins_do_not_hide_uneven_cells(arms):
 
 def test_against_base(measured):
     arm = measured["arms"]["dft"]["against_base"]["seen"]["gender"]
-    assert arm["value"] < -0.6 and arm["high"] < 0
-    assert arm["p"] == pytest.approx(2 / 2**9, abs=1e-6) == arm["smallest_possible_p"]
-    assert arm["p_holm"] == pytest.approx(2 * arm["p"], abs=1e-5)  # two arms were tested
+    assert arm["gap"]["value"] < -0.6 and arm["gap"]["high"] < 0
+    assert len(arm["gap"]["per_seed"]) == 3 and max(arm["gap"]["per_seed"]) < -0.6
+    test = arm["squared_gap"]
+    assert test["p"] == pytest.approx(2 / 2**9, abs=1e-6)
+    assert test["p_holm"] == pytest.approx(2 * test["p"], abs=1e-5)  # two arms were tested
+    assert test["smallest_possible_p"] == pytest.approx(test["p_holm"], abs=1e-5)
     same = measured["arms"]["unbalanced"]["against_base"]["seen"]["gender"]
-    assert (same["value"], same["p"], same["p_holm"]) == (0, 1, 1)
+    assert same["gap"]["value"] == 0 and same["squared_gap"]["p_holm"] == 1
     assert "against_base" not in measured["arms"]["base"]
     assert set(measured["arms"]["dft"]["against_unbalanced"]) >= {"seen", "held_out", "explicit"}
     assert "against_unbalanced" not in measured["arms"]["unbalanced"]
-    few = measured["arms"]["dft"]["against_base"]["held_out"]["gender"]
-    assert few["prompts"] == 9
+    held = measured["arms"]["dft"]["against_base"]["held_out"]["gender"]
+    assert held["squared_gap"]["prompts"] == 9
     rows = pd.DataFrame(comparison.tests_table(measured))
     shown = rows.query("arm == 'dft' and against == 'base' and part == 'seen'")
-    assert shown["difference"].tolist()[0] == arm["value"] and len(shown) == 3
+    assert shown["difference"].tolist()[0] == arm["gap"]["value"] and len(shown) == 3
+
+
+def test_fewer_usable_images_are_no_difference(arms):
+    """The raw gap grows as N falls; the tested squared gap of equally fair arms does not."""
+    rng = np.random.default_rng(0)
+    wanted = {f"g{k}": 0.1 for k in range(10)}
+    few, many = (
+        pd.DataFrame(
+            rng.multinomial(n, list(wanted.values()), 4000), columns=[f"a:{g}" for g in wanted]
+        ).assign(kind="neutral", split="seen", prompt_id=range(4000), seed=0)
+        for n in (24, 36)
+    )
+    squares = [comparison._per_cell(replace(arms["dft"], table=t), "seen", "a", wanted)
+               for t in (few, many)]  # fmt: skip
+    difference = squares[0] - squares[1]
+    error = float(difference.std().iloc[0]) / np.sqrt(4000)
+    assert abs(float(difference.mean().iloc[0])) < 4 * error
+
+
+def test_seeds_that_share_their_noise_are_not_counted_twice(measured):
+    seen = measured["arms"]["dft"]["neutral"]["seen"]["gender"]
+    base = measured["arms"]["base"]["neutral"]["seen"]["gender"]
+    # nine professions of N images, whatever the number of seeds
+    assert seen["null_band"]["per_prompt"]["parity_gap"] == pytest.approx(
+        base["null_band"]["per_prompt"]["parity_gap"], abs=0.02
+    )
 
 
 def test_side_effects(measured):
@@ -127,16 +156,33 @@ def test_side_effects(measured):
     assert effects["explicit"]["gender"]["value"] == pytest.approx(17 / 18, abs=1e-6)
     assert effects["explicit"]["skin_tone"]["value"] == 1
     assert effects["general"]["value"] == 1
-    roles = effects["role_accuracy"]["gender"]
-    assert roles["difference"] == 0 and roles["groups"]["woman"]["low"] < 1
     dropped = effects["drop_out"]["gender"]
     assert dropped["woman"]["unclear"] == pytest.approx(1 / 9, abs=1e-6)
     assert dropped["man"]["unclear"] == 0 and dropped[""]["bounds"]["woman"] == [0.5, 0.5]
-    assert effects["drift"]["explicit"]["images"] == 18
-    assert measured["arms"]["base"]["side_effects"]["drift"]["explicit"]["frechet_distance"] == 0
-    assert set(effects["diversity"]["gender"]) == {"woman", "man"}
+    drift = effects["drift"]["explicit"]
+    assert drift["images"] == 18 and drift["frechet_distance"] > 0
+    own = measured["arms"]["base"]["side_effects"]["drift"]["explicit"]
+    assert own["frechet_distance"] == own["kernel_distance"] == pytest.approx(0, abs=1e-6)
+    diversity = effects["diversity"]["gender"]["woman"]
+    assert diversity["prompts"] == 8  # base shows one woman only in one of nine professions
+    assert diversity["difference"]["low"] < 0.5
     table = side_effects.table_of(measured)
     assert list(table) == ["BASE", "UNBALANCED", "DFT"]
+
+
+def test_roles_are_compared_within_professions():
+    """Women are drawn in the easy profession and men in the hard one: no unequal accuracy."""
+    rows = []
+    for noun, women, men, right in (("nurse", 90, 10, 1.0), ("guard", 10, 90, 0.5)):
+        for gender, n in (("woman", women), ("man", men)):
+            for k in range(n):
+                row = image("neutral", noun, "0", 0, k, gender, "light")
+                rows.append(row | {"rated_role": noun if k < right * n else "cook"})
+    found = side_effects._roles(pd.DataFrame(rows), "gender", ["woman", "man"])
+    assert found["groups"] == {"woman": 0.75, "man": 0.75} and found["difference"] == 0
+    assert found["professions"] == 2 and 0 < found["noise_floor"] < 0.2
+    rows = [image("neutral", "guard", "0", 0, k, "woman", "light") for k in range(5)]
+    assert side_effects._roles(pd.DataFrame(rows), "gender", ["woman", "man"])["groups"] is None
 
 
 def test_unclear_in_either_attribute_is_unclear_in_the_cell():
@@ -152,36 +198,48 @@ def test_unclear_in_either_attribute_is_unclear_in_the_cell():
     assert all_attributes({"gender": TARGET["gender"]}) == {"gender": TARGET["gender"]}
 
 
-def calibration(n=100):
-    """Make a judge that calls every fifth dark-skinned woman `unclear` and errs nowhere else."""
+def labelled(n=100, hidden=20):
+    """Make a judge that calls dark-skinned women `unclear` too often and errs nowhere else."""
     rows = []
     for tone in ("light", "dark"):
         for truth in ("woman", "man"):
-            hidden = n // 5 if (tone, truth) == ("dark", "woman") else 0
-            for said, count in ((truth, n - hidden), ("unclear", hidden)):
+            lost = hidden if (tone, truth) == ("dark", "woman") else 0
+            for said, count in ((truth, n - lost), ("unclear", lost)):
                 rows.append((tone, truth, said, count))
+        rows.append((tone, "unclear", "unclear", n))
     table = pd.DataFrame(rows, columns=["skin_tone", "truth", "answer", "n"])
     return table.assign(rater="judge", attribute="gender", pictures="reconstructed")
 
 
-def test_corrected_shares(arms, tmp_path):
-    ratings = arms["dft"].ratings.query("kind == 'neutral'").copy()
-    ratings["rated_skin_tone"] = np.where(ratings["replicate"] % 2, "dark", "light")
-    hidden = (ratings["rated_skin_tone"] == "dark") & (ratings["rated_gender"] == "woman")
-    fifth = hidden & (ratings["replicate"] == 1)  # one of five dark-skinned women per profession
-    ratings.loc[fifth, "rated_gender"] = "unclear"
+def answers(dark_women_lost, neither=0):
+    """Make ten prompts of 100 images: half dark-skinned, half women, some answers lost."""
+    rows = []
+    for prompt in range(10):
+        for tone in ("light", "dark"):
+            lost = dark_women_lost if tone == "dark" else 0
+            for gender, n in (("woman", 25 - lost), ("man", 25), ("unclear", lost + neither)):
+                rows += [{"prompt_id": prompt, "rated_gender": gender,
+                          "rated_skin_tone": tone}] * n  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_corrected_shares(tmp_path):
     path = tmp_path / "confusion.csv"
-    calibration().to_csv(path, index=False)
+    labelled().to_csv(path, index=False)
     known = Calibration.read(path, {"gender": "judge"})
-    found = known.corrected(ratings, "gender", ["woman", "man"], ["light", "dark"])
-    dark = found["by_skin_tone"]["dark"]["woman"]
-    assert dark["value"] == pytest.approx(0.5, abs=1e-3)
-    assert dark["low"] <= dark["value"] <= dark["high"]
-    naive = (ratings.query("rated_skin_tone == 'dark'")["rated_gender"] == "woman").mean()
-    assert naive == pytest.approx(0.4)
-    few = Calibration(calibration(10), {"gender": "judge"})
-    refused = few.corrected(ratings, "gender", ["woman", "man"], ["light", "dark"])
-    assert "labelled images, 30 are needed" in refused["overall"]["refused"]
+    matrix, truths = known.matrix("gender", ["woman", "man"], ["light", "dark"])
+    assert matrix.shape == (2, 3, 4) and truths == ["woman", "man", "unclear"]
+    found = known.corrected(answers(5), "gender", ["woman", "man"], ["light", "dark"])
+    naive = 45 / 95
+    assert abs(found["woman"]["value"] - 0.5) < 0.5 * abs(naive - 0.5)
+    assert found["woman"]["value"] + found["man"]["value"] == pytest.approx(1, abs=1e-5)
+    # pictures that show no gender are not shared out among the genders
+    found = known.corrected(answers(0, 20), "gender", ["woman", "man"], ["light", "dark"])
+    assert found["woman"]["value"] == pytest.approx(0.5, abs=0.03)
+    assert found["unclear"]["value"] > 0.2
+    few = Calibration(labelled(10, 2), {"gender": "judge"})
+    refused = few.corrected(answers(5), "gender", ["woman", "man"], ["light", "dark"])
+    assert "labelled images, 30 are needed" in refused["refused"]
 
 
 def test_calibration_files(tmp_path):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dft_lib.raters.consensus import agreement, majority
+from dft_lib.raters.consensus import COARSE_TONES, agreement, coarse_tone, majority
+from dft_lib.raters.skin import ITA_GROUPS, MONK_GROUPS
 
 
 def column(*labels):
@@ -24,6 +25,18 @@ def test_majority_may_abstain():
         majority([one, two], needed=3)
     with pytest.raises(ValueError, match="one answer per image"):
         majority([one, two[:2]])
+
+
+def test_scales_of_skin_tone_meet_on_a_coarse_one():
+    monk = column("monk-2", "monk-6", "monk-9", "no_person")
+    ita = column("light", "tan", "dark", "unclear")
+    assert coarse_tone(monk).tolist() == ["light", "medium", "dark", "no_person"]
+    assert coarse_tone(ita).tolist() == ["light", "medium", "dark", "unclear"]
+    assert set(coarse_tone(column(*MONK_GROUPS, *ITA_GROUPS))) == set(COARSE_TONES)
+    found = agreement({"monk": coarse_tone(monk), "ita": coarse_tone(ita)}, COARSE_TONES)
+    assert found["alpha"] == 1
+    with pytest.raises(ValueError, match="at least one image"):
+        agreement({"a": column(), "b": column()}, COARSE_TONES)
 
 
 def test_agreement():

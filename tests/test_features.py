@@ -37,6 +37,22 @@ def test_diversity():
     assert np.isnan(features.diversity([[1, 2]]))
 
 
+def test_paired_images_of_one_model_are_no_distance_apart():
+    """Arm and base share prompt and noise: likeness of pairs is no evidence of drift."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        shared = rng.normal(size=(20, 4)) * 3
+        found.append(features.kernel_distance(
+            shared + rng.normal(size=shared.shape), shared + rng.normal(size=shared.shape)
+        ))  # fmt: skip
+    assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(len(found))
+    same = rng.normal(size=(30, 4))
+    assert features.kernel_distance(same, same) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="paired images"):
+        features.kernel_distance(same, same[:5])
+
+
 def test_diversity_stays_within_prompt_and_group():
     ratings = pd.DataFrame(
         {
@@ -45,7 +61,8 @@ def test_diversity_stays_within_prompt_and_group():
         }
     )  # fmt: skip
     shown = np.array([[0, 0], [0, 2], [9, 9], [0, 0], [0, 6], [50, 50]], float)
-    assert features.diversity_within(shown, ratings, "gender") == {"man": 6, "woman": 2}
+    found = features.diversity_cells(shown, ratings, "gender")
+    assert found.to_dict() == {("a", "woman"): 2, ("b", "man"): 6}
 
 
 def test_reading(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dft_lib.fairness import metrics
+from dft_lib.fairness import intersections, metrics
 from dft_lib.fairness.metrics import METRICS, ORDERED_METRICS, gap, parity_gap, shares, squared_gap
 from dft_lib.fairness.rates import rates_by_group
 
@@ -63,6 +63,7 @@ def test_published_counts_of_one_occupation():
     assert squared_gap(counts) == pytest.approx(0.1040, abs=5e-5)
     assert not metrics.four_fifths(counts)
     assert metrics.four_fifths([45, 55])
+    assert metrics.four_fifths([[4 * k, 5 * k] for k in range(1, 60)]).all()
 
 
 @given(tables)
@@ -144,14 +145,14 @@ def test_ordered_groups(f, distance, shift):
 def test_even_marginals_hide_what_the_cells_show():
     joint = np.array([[0.4, 0.1], [0.1, 0.4]])
     assert gap(joint.sum(0)) == gap(joint.sum(1)) == 0
-    cells = metrics.cells(joint)
+    cells = intersections.cells(joint)
     assert parity_gap(cells) == pytest.approx(0.2)
     assert gap(cells) == pytest.approx(0.4)
-    assert metrics.mutual_information(joint) == pytest.approx(0.192745, abs=1e-6)
+    assert intersections.mutual_information(joint) == pytest.approx(0.192745, abs=1e-6)
     assert metrics.kl_divergence(cells) == pytest.approx(0.192745, abs=1e-6)
     assert metrics.min_max_ratio(cells) == pytest.approx(0.25)
-    assert metrics.mutual_information(np.outer([0.3, 0.7], [0.2, 0.3, 0.5])) < 1e-12
-    assert math.isnan(metrics.mutual_information(np.zeros((2, 2))))
+    assert intersections.mutual_information(np.outer([0.3, 0.7], [0.2, 0.3, 0.5])) < 1e-12
+    assert math.isnan(intersections.mutual_information(np.zeros((2, 2))))
 
 
 def test_an_unsure_judge_looks_fair_in_soft_probabilities():
@@ -191,6 +192,20 @@ def test_squared_gaps_are_unbiased_for_more_groups_and_any_target():
         error = 4 * ordered.std() / math.sqrt(len(drawn))
         assert ordered.mean() == pytest.approx(wanted, abs=error)
     assert (0.25 - p).cumsum()[:-1] @ (0.25 - p).cumsum()[:-1] == pytest.approx(0.085)
+
+
+def test_corrected_kl():
+    # Miller-Madow: nearly unbiased away from empty cells
+    for p in (0.5, 0.7):
+        truth = float(metrics.kl_divergence([p, 1 - p]))
+        found = exact_mean(lambda c: metrics.kl_divergence_corrected(c), 60, p)
+        plain = exact_mean(metrics.kl_divergence, 60, p)
+        assert abs(found - truth) < 0.1 * abs(plain - truth)
+    assert math.isnan(metrics.kl_divergence_corrected([0, 0]))
+
+
+def test_squares_need_whole_counts():
+    assert math.isnan(squared_gap([1.2, 0.8])) and math.isnan(squared_gap([0.5, 0.5]))
 
 
 def test_corrected_gap():

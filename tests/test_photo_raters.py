@@ -6,7 +6,7 @@ import torch
 from skimage import data
 from skimage.color import rgb2lab
 
-from dft_lib.raters import skin
+from dft_lib.raters import faces, skin
 from dft_lib.raters.faces import Face, _overlap
 from dft_lib.raters.packaged import find
 from dft_lib.raters.panel import Panel
@@ -117,6 +117,34 @@ def test_raters_of_a_photograph():
 
 
 @photos
+def test_small_turned_and_crowded_pictures():
+    one = data.astronaut()
+    monk, people = (Panel({a: r}) for a, r in (("skin_tone", "monk"), ("person", "centerface")))
+    wide = np.pad(one, ((0, 0), (500, 900), (0, 0)))[None]  # a face of a twentieth of the width
+    assert people.rate(wide)["person"][0] == "person"
+    assert monk.rate(wide)["skin_tone"][0].startswith("monk-")
+    small = one[::8, ::8][None]
+    assert people.rate(small)["person"][0] == "person"
+    assert monk.rate(small)["skin_tone"][0] == "unclear"  # found, but no skin to measure
+    two = np.concatenate([one, one[:, ::-1]], axis=1)
+    found = faces.detect(two[None])[0]
+    assert len(found) == 2 and found[0].area >= found[1].area
+    edge = one[:, 190:400]  # the box touches the border
+    assert len(faces.detect(edge[None])[0]) == 1
+    assert monk.rate(np.zeros((0, 64, 64, 3), np.uint8)).empty
+
+
+def test_pictures_must_be_rgb_batches():
+    panel = Panel({"skin_tone": "palette"})
+    for shape, kind in [
+        ((64, 64, 3), np.uint8), ((1, 64, 64, 4), np.uint8), ((1, 64, 64, 3), np.float32),
+        ((1, 64, 64), np.uint8),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match="raters take uint8 pictures of shape"):
+            panel.rate(np.zeros(shape, kind))
+
+
+@photos
 def test_unsafe_filter():
     from dft_lib.raters.unsafe import UnsafeFilter
 
@@ -166,6 +194,7 @@ def test_clip_on_a_tiny_random_model():
     np.testing.assert_allclose(
         rater.rate(pixels)["gender"].scores, found["gender"].scores, atol=1e-5
     )
+    assert rater.weights() == []
     assert (ClipRater(model, Processor(), least=1.1).rate(pixels)["gender"].labels
             == "unclear").all()  # fmt: skip
 
@@ -244,3 +273,10 @@ def test_hub_models_need_a_full_hash_and_say_so_without_a_network(monkeypatch):
         hub.load(Offline, "a/b", "main", "cpu")
     with pytest.raises(OSError, match="connect to the network once"):
         hub.load(Offline, "a/b", "0" * 40, "cpu")
+
+
+def test_weights_of_a_local_hub_model_are_recorded(tmp_path):
+    from dft_lib.raters import hub
+
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    assert hub.weight_files(str(tmp_path), "0" * 40) == [tmp_path / "model.safetensors"]

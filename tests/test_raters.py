@@ -4,6 +4,7 @@ import pytest
 from dft_lib import params
 from dft_lib.noise import keyed_rng
 from dft_lib.raters import convnet, palette, panel, wall
+from dft_lib.raters.base import Answer
 from dft_lib.raters.networks import load
 from dft_lib.raters.panel import Panel
 from dft_lib.raters.wall import require_apart
@@ -55,6 +56,17 @@ def test_panels_read_drawings(shown, members):
     known = toned & rated["skin_tone"].isin(art.TONES).to_numpy()
     assert (rated["skin_tone"] == labels["skin_tone"])[known].mean() > 0.9
     assert (rated.loc[~people, "gender"] == "no_person").mean() > 0.9
+
+
+def test_an_unsure_person_rater_hides_nobody(monkeypatch):
+    said = {"person": ["person", "unclear", "no_person"], "gender": ["woman", "man", "man"],
+            "age": ["child"] * 3}  # fmt: skip
+    panel_ = Panel({})
+    answers = {k: Answer(np.array(v, dtype=object), np.zeros((3, 1)), ()) for k, v in said.items()}
+    monkeypatch.setattr(panel_, "answers", lambda pixels: answers)
+    rated = panel_.rate(np.zeros((3, 64, 64, 3), np.uint8))
+    assert rated["gender"].tolist() == ["woman", "man", "no_person"]
+    assert rated["age"].tolist() == ["child", "child", "no_person"]
 
 
 def test_person_drawings_read_as_unclear_more_often(shown):

@@ -55,23 +55,42 @@ class Calibration:
             raise ValueError(f"{show(path)} has no column {missing[0]!r}")
         return cls(table, judges)
 
-    def matrix(self, attribute: str, groups: list[str], tone: str | None = None) -> np.ndarray:
-        """Return counts, int64 (K, K + 2): truth x (groups, unclear, no_person)."""
-        mine = (self.table["attribute"] == attribute) & (
-            self.table["rater"] == self.judges.get(attribute)
-        )
-        if tone is not None:
-            mine &= self.table["skin_tone"] == tone
-        counts = self.table[mine].pivot_table(
-            index="truth", columns="answer", values="n", aggfunc="sum", fill_value=0
-        )
+    def matrix(
+        self, attribute: str, groups: list[str], tones: list[str]
+    ) -> tuple[np.ndarray, list[str]]:
+        """Return counts of answers per truth, one matrix per skin tone, and the truths.
+
+        Returns
+        -------
+        numpy.ndarray, list of str
+            int64 (T, K, J): answers are the groups, `unclear` and `no_person`; truths are the
+            groups, and `unclear` where pictures without a group were labelled too: a generated
+            picture may show no group either. For skin tone itself, and where some tone lacks
+            labelled pictures, there is one matrix.
+        """
+        mine = self.table[
+            (self.table["attribute"] == attribute)
+            & (self.table["rater"] == self.judges.get(attribute))
+        ]
+        truths = [*groups] + ([UNCLEAR] if (mine["truth"] == UNCLEAR).any() else [])
+        parts = [mine[mine["skin_tone"] == tone] for tone in tones]
+        if attribute == "skin_tone" or any(set(truths) - set(part["truth"]) for part in parts):
+            parts = [mine]
         answers = [*groups, UNCLEAR, NO_PERSON]
-        return counts.reindex(index=groups, columns=answers, fill_value=0).to_numpy(np.int64)
+        counts = [
+            part.pivot_table(
+                index="truth", columns="answer", values="n", aggfunc="sum", fill_value=0
+            ).reindex(index=truths, columns=answers, fill_value=0)
+            for part in parts
+        ]
+        return np.stack([c.to_numpy(np.int64) for c in counts]), truths
 
     def corrected(
         self, ratings: pd.DataFrame, attribute: str, groups: list[str], tones: list[str]
     ) -> dict[str, Any]:
-        """Correct the shares of plain prompts, overall and, but for tone itself, per tone.
+        """Correct the shares of plain prompts for the judge's errors.
+
+        Errors that differ by skin tone are mixed as the tones occur among the images.
 
         Parameters
         ----------
@@ -80,37 +99,34 @@ class Calibration:
         attribute, groups : str, list of str
             What to correct.
         tones : list of str
-            Perceived skin tones; the judge's errors differ between them.
+            Perceived skin tones.
 
         Returns
         -------
         dict
-            ``overall`` and ``by_skin_tone``: group -> value, low, high; a sentence under
-            ``refused`` where the labelled images do not allow it.
+            group -> value, low, high, of the images that show a group (``unclear``: the share
+            that shows none); or a sentence under ``refused`` where the labelled images do not
+            allow it.
         """
-        found: dict[str, Any] = {"overall": self._one(ratings, attribute, groups, None)}
-        if attribute != "skin_tone" and "rated_skin_tone" in ratings:
-            found["by_skin_tone"] = {
-                tone: self._one(
-                    ratings[ratings["rated_skin_tone"] == tone], attribute, groups, tone
-                )
-                for tone in tones
-            }
-        return found
-
-    def _one(
-        self, ratings: pd.DataFrame, attribute: str, groups: list[str], tone: str | None
-    ) -> dict[str, Any]:
         answers = [*groups, UNCLEAR, NO_PERSON]
         counts = pd.crosstab(ratings["prompt_id"], ratings[f"rated_{attribute}"])
         reported = counts.reindex(columns=answers, fill_value=0).to_numpy()
         if not reported.sum():
             return {"refused": "no image"}
+        matrix, truths = self.matrix(attribute, groups, tones)
+        seen = ratings.get("rated_skin_tone", pd.Series(dtype=object))
+        strata = [1.0] if len(matrix) == 1 else [float((seen == t).sum()) + 1e-9 for t in tones]
         try:
-            found = corrected_prevalence(reported, self.matrix(attribute, groups, tone))
+            found = corrected_prevalence(reported, matrix, strata=strata)
         except ValueError as error:
             return {"refused": str(error)}
-        return {
-            g: {"value": plain(v), "low": plain(lo), "high": plain(hi)}
-            for g, v, lo, hi in zip(groups, found.shares, found.low, found.high, strict=True)
+        known = sum(found.shares[: len(groups)])
+        out = {
+            g: {"value": plain(v / known), "low": plain(lo / known), "high": plain(hi / known)}
+            for g, v, lo, hi in zip(truths, found.shares, found.low, found.high, strict=True)
         }
+        if UNCLEAR in out:
+            place = truths.index(UNCLEAR)
+            shown = (found.shares[place], found.low[place], found.high[place])
+            out[UNCLEAR] = dict(zip(("value", "low", "high"), map(plain, shown), strict=True))
+        return out

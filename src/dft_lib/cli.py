@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ Compute fairness metrics of any CSV that counts, per prompt, how many images sho
 Every metric is given twice. "Mean over prompts" is the headline: each prompt's value, averaged.
 "Pooled counts" adds the prompts up first, where nurses and pilots cancel. Beside each value stand
 its 95 % interval (prompts resampled) and what a fair model scores on as many images: a value near
-that says nothing against the model. parity_gap_corrected has that floor removed.
+that says nothing against the model. parity_gap_corrected is the root of a mean square that has no
+such floor: what is left of one shrinks with the number of prompts.
 """
 _EXAMPLES = """\
 examples:
@@ -40,7 +42,7 @@ def _pair(text: str) -> tuple[str, str]:
     column, sign, value = text.partition("=")
     if not sign or not column:
         raise argparse.ArgumentTypeError(f"{text!r}: write COLUMN=VALUE")
-    return column, value
+    return column.strip(), value.strip()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +78,8 @@ def fairness(arguments: argparse.Namespace) -> str:
         raise ValueError("--draws: at least 100 resamples are needed for a 95 % interval")
     if arguments.images is not None and arguments.images < 1:
         raise ValueError("--images must be 1 or more")
+    if len(dict(arguments.where)) < len(arguments.where):
+        raise ValueError("--where: one value per column; filter the file for more")
     groups = [g.strip() for g in arguments.groups.split(",") if g.strip()]
     counts = read_counts(
         arguments.csv, groups, arguments.by, seeds=arguments.seeds, where=dict(arguments.where),
@@ -96,7 +100,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; a mistake in its input ends in one sentence and exit status 1."""
     arguments = _parser().parse_args(argv)
     try:
-        print(fairness(arguments))
+        print(fairness(arguments), flush=True)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError:
+        sys.exit(f"dft {arguments.command}: too many prompts for the memory: lower --draws")
     except (ValueError, OSError) as error:
         sys.exit(f"dft {arguments.command}: {error}")
 

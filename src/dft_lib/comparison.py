@@ -6,21 +6,23 @@ arms share prompts and initial noise, so they are compared by differences per pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dft_lib.calibration import Calibration
 from dft_lib.evaluated import Arm, as_entry, cells, plain_part
 from dft_lib.evaluation import Target, all_attributes
 from dft_lib.fairness import metrics, uncertainty
 from dft_lib.fairness.counts import Counts
+from dft_lib.fairness.intersections import mutual_information
 from dft_lib.fairness.report import fairness_report, plain
 from dft_lib.side_effects import side_effects
 
 SCHEMA = 1
 PARTS = ("seen", "held_out", "person")
-REFERENCES = ("base", "unbalanced")
 _KEPT = ("prompts", "prompts_without_images", "seeds", "images", "shares", "per_prompt",
          "pooled", "null_band", "notes")  # fmt: skip
 
@@ -41,30 +43,73 @@ def counts_of(arm: Arm, part: str, attribute: str, groups: list[str]) -> Counts:
     return Counts(tuple(groups), tuple(prompts), names, values, len(rows), True)
 
 
-def _difference(arm: Arm, other: Arm, part: str, column: str, by: str) -> dict[str, Any] | None:
-    """Arm minus other: mean with interval, and the sign-flip p over prompts."""
-    one, two = (cells(a, part, column, by) for a in (arm, other))
-    if one.empty or two.empty:
-        return None
-    difference = one.sub(two)
-    found = as_entry(uncertainty.bootstrap_interval(difference.to_numpy()))
-    per_prompt = difference.mean(axis=1).to_numpy()
+def _per_cell(arm: Arm, part: str, attribute: str, wanted: dict[str, float]) -> pd.DataFrame:
+    """Return the unbiased squared gap as prompts x seeds: 0 for a fair model, whatever N."""
+    rows = plain_part(arm, part)
+    counts = rows[[f"{attribute}:{g}" for g in wanted]].to_numpy()
+    squares = metrics.squared_gap(counts, list(wanted.values()))
+    return rows.assign(square=squares).pivot_table(
+        index="prompt_id", columns="seed", values="square", aggfunc="mean"
+    )
+
+
+def _difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
+    """One arm minus another, prompts x seeds: mean with interval, and each seed's own mean."""
+    difference = one.sub(other)
+    found: dict[str, Any] = as_entry(uncertainty.bootstrap_interval(difference.to_numpy()))
+    return found | {"per_seed": [plain(float(v)) for v in difference.mean(axis=0)]}
+
+
+def _tested(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
+    """Return `_difference` with the sign-flip p over prompts, for these trained models."""
+    per_prompt = one.sub(other).mean(axis=1).to_numpy()
     number = int((~np.isnan(per_prompt)).sum())
-    smallest = uncertainty.smallest_p(number)
-    return found | {
+    return _difference(one, other) | {
         "prompts": number,
-        "p": round(uncertainty.sign_flip_test(per_prompt), 6),
-        "smallest_possible_p": round(smallest, 6),
+        "p": plain(uncertainty.sign_flip_test(per_prompt)),
+        "smallest_possible_p": uncertainty.smallest_p(number),
     }
 
 
-def _holm(entries: dict[str, dict[str, Any] | None]) -> None:
-    """Add Holm-corrected p values over arms, in place."""
-    known = {name: e["p"] for name, e in entries.items() if e is not None}
-    for name, p in uncertainty.holm(known).items():
+def _holm(entries: dict[str, dict[str, Any]]) -> None:
+    """Add Holm-corrected p values over arms, in place; the smallest possible one grows too."""
+    corrected = uncertainty.holm({name: entry["p"] for name, entry in entries.items()})
+    for name, p in corrected.items():
         entry = entries[name]
-        assert entry is not None
-        entry["p_holm"] = round(p, 6)
+        entry["p_holm"] = plain(p)
+        least = min(1.0, entry["smallest_possible_p"] * len(entries))
+        entry["smallest_possible_p"] = plain(least)
+
+
+def _against(
+    arms: dict[str, Arm], others: list[str], reference: Arm, target: Target
+) -> dict[str, dict[str, Any]]:
+    """Compare arms with a reference: gaps on each part, and explicit prompts."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in others}
+    for part in PARTS:
+        if plain_part(reference, part).empty:
+            continue
+        for attribute, wanted in all_attributes(target).items():
+            theirs = _per_cell(reference, part, attribute, wanted)
+            tests = {
+                n: _tested(_per_cell(arms[n], part, attribute, wanted), theirs) for n in others
+            }
+            _holm(tests)
+            raw = cells(reference, part, f"{attribute}:gap")
+            for name, test in tests.items():
+                mine = cells(arms[name], part, f"{attribute}:gap")
+                entry = {"gap": _difference(mine, raw), "squared_gap": test}
+                found[name].setdefault(part, {})[attribute] = entry
+    for attribute in target:
+        column = f"{attribute}:as_asked"
+        theirs = cells(reference, "explicit", column, "noun")
+        if theirs.empty:
+            continue
+        tests = {n: _tested(cells(arms[n], "explicit", column, "noun"), theirs) for n in others}
+        _holm(tests)
+        for name, test in tests.items():
+            found[name].setdefault("explicit", {})[attribute] = {"as_asked": test}
+    return found
 
 
 def gaps(arm: Arm, target: Target) -> dict[str, Any]:
@@ -77,48 +122,72 @@ def gaps(arm: Arm, target: Target) -> dict[str, Any]:
         everything = all_attributes(target)
         for attribute, wanted in everything.items():
             counts = counts_of(arm, part, attribute, list(wanted))
-            report = fairness_report(counts, list(wanted.values()), draws=4000)
+            report = fairness_report(counts, list(wanted.values()), shared_noise=True, draws=4000)
             found[part][attribute] = {key: report[key] for key in _KEPT}
-        pair = [len(groups) for groups in target.values()]
         for name in set(everything) - set(target):
             counts = counts_of(arm, part, name, list(everything[name]))
-            cells = np.nansum(counts.values, (0, 1))
-            information = float(metrics.mutual_information(cells.reshape(pair)))
-            floor = (pair[0] - 1) * (pair[1] - 1) / (2 * max(cells.sum(), 1))
-            found[part][name]["mutual_information"] = {
-                "value": plain(information), "noise_floor": plain(floor)
-            }  # fmt: skip
+            pair = [len(groups) for groups in target.values()]
+            found[part][name]["mutual_information"] = _information(counts, pair)
     return found
+
+
+def _information(counts: Counts, pair: list[int], draws: int = 300) -> dict[str, Any]:
+    """Mean over prompts of the mutual information of two attributes, and its floor.
+
+    Per prompt: pooled, professions that differ in both attributes would look dependent. The floor
+    is the mean when both attributes are drawn independently from each prompt's own margins.
+    """
+    table = np.nansum(counts.values, axis=1).reshape(-1, *pair)
+    table = table[table.sum((1, 2)) > 0]
+    if not len(table):
+        return {"value": None, "noise_floor": None}
+    total = table.sum((1, 2))
+    margins = table.sum(2)[:, :, None] * table.sum(1)[:, None, :] / total[:, None, None] ** 2
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(
+        total.astype(int), margins.reshape(len(table), -1), size=(draws, len(table))
+    ).reshape(draws, -1, *pair)
+    return {
+        "value": plain(float(mutual_information(table).mean())),
+        "noise_floor": plain(float(mutual_information(drawn).mean())),
+    }
 
 
 def tests_table(measured: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the tests of ``metrics.json`` as rows: difference, interval, corrected p."""
     rows = []
     for name, arm in measured["arms"].items():
-        for reference in REFERENCES:
-            for part, entries in arm.get(f"against_{reference}", {}).items():
+        for key in (k for k in arm if k.startswith("against_")):
+            for part, entries in arm[key].items():
                 for attribute, entry in entries.items():
-                    if entry is None or entry["p"] is None:
-                        continue
-                    about = {"arm": name, "against": reference, "part": part}
+                    shown = entry.get("gap") or entry["as_asked"]
+                    test = entry.get("squared_gap") or entry["as_asked"]
+                    seeds = [s for s in shown["per_seed"] if s is not None]
+                    about = {"arm": name, "against": key.removeprefix("against_"), "part": part}
                     rows.append(
-                        about | {"attribute": attribute, "difference": entry["value"],
-                                 "low": entry["low"], "high": entry["high"],
-                                 "p (Holm)": entry["p_holm"],
-                                 "smallest possible p": entry["smallest_possible_p"]}
+                        about | {"attribute": attribute, "difference": shown["value"],
+                                 "low": shown["low"], "high": shown["high"],
+                                 "least of the seeds": min(seeds), "most": max(seeds),
+                                 "p (Holm)": test["p_holm"],
+                                 "smallest possible p": test["smallest_possible_p"]}
                     )  # fmt: skip
     return rows
 
 
 def corrected(arm: Arm, target: Target, calibration: Calibration) -> dict[str, Any]:
-    """Shares over all plain profession prompts, corrected for the judges' errors."""
+    """Return shares over all plain profession prompts, corrected for the judges' errors."""
     people = arm.ratings[arm.ratings["kind"] == "neutral"]
     tones = list(target.get("skin_tone", {}))
     return {a: calibration.corrected(people, a, list(g), tones) for a, g in target.items()}
 
 
 def compare(
-    arms: dict[str, Arm], target: Target, space: str, calibration: Calibration | None = None
+    arms: dict[str, Arm],
+    target: Target,
+    space: str,
+    *,
+    references: Sequence[str] = ("base",),
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """Measure all arms and test them against the references that are among them.
 
@@ -130,6 +199,8 @@ def compare(
         attribute -> {group: share}.
     space : str
         Name of the feature space.
+    references : sequence of str
+        Arms that the others are tested against.
     calibration : Calibration, optional
         The judges' errors on labelled images, if there are any.
 
@@ -143,42 +214,14 @@ def compare(
             "label": arm.label,
             "trained": arm.trained,
             "neutral": gaps(arm, target),
-            "side_effects": side_effects(arm, arms.get("base", arm), target),
+            "side_effects": side_effects(arm, arms.get("base"), target),
             "corrected_shares": corrected(arm, target, calibration) if calibration else None,
         }
         for name, arm in arms.items()
     }
-    for reference in REFERENCES:
-        if reference not in arms:
-            continue
-        others = [name for name in arms if name not in ("base", reference)]
-        entries: dict[str, dict[str, Any]] = {name: {} for name in others}
-        for part in PARTS:
-            for attribute in all_attributes(target):
-                tested = {
-                    name: _difference(
-                        arms[name], arms[reference], part, f"{attribute}:gap", "prompt_id"
-                    )
-                    for name in others
-                }
-                _holm(tested)
-                for name, entry in tested.items():
-                    entries[name].setdefault(part, {})[attribute] = entry
-        for attribute in target:
-            tested = {
-                name: _difference(
-                    arms[name], arms[reference], "explicit", f"{attribute}:as_asked", "noun"
-                )
-                for name in others
-            }
-            _holm(tested)
-            for name, entry in tested.items():
-                entries[name].setdefault("explicit", {})[attribute] = entry
-        for name in others:
-            found[name][f"against_{reference}"] = entries[name]
-    return {
-        "schema": SCHEMA,
-        "target": target,
-        "feature_space": space,
-        "arms": found,
-    }
+    for reference in references:
+        if reference in arms:
+            others = [name for name in arms if name not in ("base", reference)]
+            for name, entry in _against(arms, others, arms[reference], target).items():
+                found[name][f"against_{reference}"] = entry
+    return {"schema": SCHEMA, "target": target, "feature_space": space, "arms": found}

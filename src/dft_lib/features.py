@@ -41,21 +41,30 @@ def frechet_distance(one: ArrayLike, other: ArrayLike) -> float:
 def kernel_distance(one: ArrayLike, other: ArrayLike) -> float:
     """Return the unbiased squared maximum mean discrepancy with a cubic kernel (KID's estimator).
 
-    Unlike `frechet_distance` it has no bias on few images, and may be negative. Features are
-    divided by the root of their number of dimensions (Binkowski et al. 2018, arXiv 1801.01401).
+    For *paired* sets: row i of both shows the same prompt from the same noise. Pairs are left out
+    of the comparison between the sets, as an image's likeness to itself is within one. 0 in the
+    mean where both come from one model; may be negative. Binkowski et al. 2018, arXiv 1801.01401.
+
+    Raises
+    ------
+    ValueError
+        If the sets are not of one length.
     """
     x, y = (np.asarray(a, dtype=np.float64) for a in (one, other))
-    n, m = len(x), len(y)
-    if min(n, m) < 2:
+    n = len(x)
+    if len(y) != n:
+        raise ValueError(f"kernel_distance needs paired images, not {n} and {len(y)}")
+    if n < 2:
         return float("nan")
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return (a @ b.T / a.shape[1] + 1) ** 3
 
-    within_x, within_y = kernel(x, x), kernel(y, y)
-    same = (within_x.sum() - np.trace(within_x)) / (n * (n - 1))
-    same += (within_y.sum() - np.trace(within_y)) / (m * (m - 1))
-    return float(same - 2 * kernel(x, y).mean())
+    def others(a: np.ndarray, b: np.ndarray) -> float:
+        values = kernel(a, b)
+        return float((values.sum() - np.trace(values)) / (n * (n - 1)))
+
+    return others(x, x) + others(y, y) - 2 * others(x, y)
 
 
 def diversity(features: ArrayLike) -> float:
@@ -64,13 +73,11 @@ def diversity(features: ArrayLike) -> float:
     return float(pdist(x).mean()) if len(x) > 1 else float("nan")
 
 
-def diversity_within(
-    features: np.ndarray, ratings: pd.DataFrame, attribute: str
-) -> dict[str, float]:
-    """Return `diversity` among images of one prompt rated as one group, mean over prompts.
+def diversity_cells(features: np.ndarray, ratings: pd.DataFrame, attribute: str) -> pd.Series:
+    """Return `diversity` among images of one prompt rated as one group, mean over seeds.
 
     A method may even out the groups by drawing the same few people again and again: then this
-    falls.
+    falls. Compare arms over the cells that both have: professions differ in diversity.
 
     Parameters
     ----------
@@ -80,15 +87,22 @@ def diversity_within(
         The same n images: ``seed, prompt_id, kind, rated_<attribute>``.
     attribute : str
         Which attribute's perceived groups.
+
+    Returns
+    -------
+    pandas.Series
+        Indexed by (prompt_id, group); only cells with two images or more under some seed.
     """
     plain = (ratings["kind"] == "neutral").to_numpy()
     rows = ratings[plain].reset_index(drop=True)
     shown = features[plain]
-    found: dict[str, list[float]] = {}
-    for (_, _, group), part in rows.groupby(["seed", "prompt_id", f"rated_{attribute}"]):
+    cells: dict[tuple[str, str], list[float]] = {}
+    for (_, prompt, group), part in rows.groupby(["seed", "prompt_id", f"rated_{attribute}"]):
         if len(part) > 1:
-            found.setdefault(str(group), []).append(diversity(shown[part.index]))
-    return {group: float(np.mean(values)) for group, values in sorted(found.items())}
+            cells.setdefault((prompt, group), []).append(diversity(shown[part.index]))
+    found = pd.Series({cell: float(np.mean(v)) for cell, v in cells.items()}, dtype=float)
+    found.index = pd.MultiIndex.from_tuples(found.index, names=["prompt_id", "group"])
+    return found
 
 
 def read_features(folder: Path, ratings: pd.DataFrame) -> np.ndarray:

@@ -18,7 +18,7 @@ TITLES = {"gender": "perceived gender", "skin_tone": "perceived skin tone",
 
 
 def scale(groups: int, *, corrected: bool = False) -> float:
-    """Return what brings `parity_gap` (or its corrected form) of K groups to [0, 1]."""
+    """Return what brings `parity_gap` (or its corrected form) to [0, 1] at a uniform target."""
     return (groups / 2) ** (0.5 if corrected else 1.0)
 
 

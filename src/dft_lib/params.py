@@ -160,6 +160,7 @@ class Figures(Group):
     results: str
     metrics_file: str
     calibration: str | None
+    references: list[str]
     sheet_professions: Positive
     sheet_images: Positive
     out: str
@@ -189,9 +190,10 @@ class Params(Group):
                 f"evaluate.features names {self.evaluate.features!r}, which is no judge: use one "
                 f"of {', '.join(judges)}"
             )
-        missing = sorted(set(self.figures.arms) - set(self.arms))
-        if missing:
-            raise ValueError(f"figures.arms names {missing[0]!r}, which is not under arms")
+        for field in ("arms", "references"):
+            missing = sorted(set(getattr(self.figures, field)) - set(self.arms))
+            if missing:
+                raise ValueError(f"figures.{field} names {missing[0]!r}, which is not under arms")
         if len(set(self.finetune.training_seeds)) != len(self.finetune.training_seeds):
             raise ValueError("finetune.training_seeds names a seed twice: remove one")
         if self.finetune.training_seeds != self.evaluate.training_seeds:

@@ -10,14 +10,17 @@ import pandas as pd
 from dft_lib import features
 from dft_lib.evaluated import Arm, as_entry, cells
 from dft_lib.evaluation import Target
-from dft_lib.fairness import floors, uncertainty
+from dft_lib.fairness import uncertainty
 from dft_lib.fairness.rates import rates_by_group
 from dft_lib.fairness.report import plain
 from dft_lib.raters.base import NO_PERSON, UNCLEAR
 
 
-def side_effects(arm: Arm, base: Arm, target: Target) -> dict[str, Any]:
-    """Measure explicit and general prompts, roles, drop-outs, diversity and drift."""
+def side_effects(arm: Arm, base: Arm | None, target: Target) -> dict[str, Any]:
+    """Measure explicit and general prompts, roles, drop-outs, diversity and drift.
+
+    Diversity and drift compare with the base model, and are None without it.
+    """
     explicit = {
         a: as_entry(
             uncertainty.bootstrap_interval(cells(arm, "explicit", f"{a}:as_asked", "noun"))
@@ -25,38 +28,55 @@ def side_effects(arm: Arm, base: Arm, target: Target) -> dict[str, Any]:
         for a in target
     }
     general = uncertainty.bootstrap_interval(cells(arm, "general", "role_accuracy", "noun"))
+    kinds = ("explicit", "general")
     return {
         "explicit": explicit,
         "general": as_entry(general),
-        "role_accuracy": {a: _roles(arm.ratings, a, list(groups)) for a, groups in target.items()},
-        "drop_out": {a: _drop_out(arm.ratings, a, list(groups)) for a, groups in target.items()},
-        "diversity": {a: {g: plain(v) for g, v in
-                          features.diversity_within(arm.features, arm.ratings, a).items()
-                          if g in target[a]} for a in target},
-        "drift": {kind: _drift(arm, base, kind) for kind in ("explicit", "general")},
-    }  # fmt: skip
+        "role_accuracy": {a: _roles(arm.ratings, a, list(g)) for a, g in target.items()},
+        "drop_out": {a: _drop_out(arm.ratings, a, list(g)) for a, g in target.items()},
+        "diversity": {a: _diversity(arm, base, a, list(g)) for a, g in target.items()}
+        if base
+        else None,
+        "drift": {kind: _drift(arm, base, kind) for kind in kinds} if base else None,
+    }
 
 
 def _people(ratings: pd.DataFrame) -> pd.DataFrame:
     return ratings[ratings["kind"].isin(["neutral", "explicit"]) & (ratings["fold"] != "")]
 
 
-def _roles(ratings: pd.DataFrame, attribute: str, groups: list[str]) -> dict[str, Any]:
-    """Is a profession drawn as well for every perceived group? Equal accuracy of the generator."""
+def _roles(
+    ratings: pd.DataFrame, attribute: str, groups: list[str], draws: int = 500
+) -> dict[str, Any]:
+    """Is a profession drawn as well for every perceived group? Equal accuracy of the generator.
+
+    Standardised: accuracies are means over the professions that show every group, each weighing
+    alike; otherwise a group drawn mostly in an easy profession would look well drawn. The floor
+    of the difference is its mean when groups are exchanged at random within each profession.
+    """
     people = _people(ratings)
-    right = (people["rated_role"] == people["noun"]).to_numpy()
-    rated = people[f"rated_{attribute}"].to_numpy()
-    successes = [int(right[rated == g].sum()) for g in groups]
-    totals = [int((rated == g).sum()) for g in groups]
-    found = rates_by_group(successes, totals)
-    spans = floors.wilson(successes, totals)
-    return {
-        "groups": {g: {"value": plain(r), "low": plain(lo), "high": plain(hi), "images": n}
-                   for g, r, (lo, hi), n in zip(groups, np.atleast_1d(found["rates"]), spans,
-                                                totals, strict=True)},
+    people = people.assign(right=people["rated_role"] == people["noun"])
+    table = people.groupby(["noun", f"rated_{attribute}"])["right"].agg(["sum", "count"])
+    totals = table["count"].unstack(fill_value=0).reindex(columns=groups, fill_value=0)
+    right = table["sum"].unstack(fill_value=0).reindex(columns=groups, fill_value=0)
+    whole = (totals > 0).all(axis=1)
+    n, r = totals[whole].to_numpy(int), right[whole].to_numpy(int)
+    about = {"professions": len(n), "images": dict(zip(groups, map(int, n.sum(0)), strict=True))}
+    if not len(n):
+        return about | {"groups": None, "difference": None, "ratio": None, "noise_floor": None}
+    mean = (r / n).mean(0)
+    rng = np.random.default_rng(0)
+    shuffled = np.stack(
+        [rng.multivariate_hypergeometric(row, done.sum(), size=draws) / row
+         for row, done in zip(n, r, strict=True)]
+    ).mean(0)  # fmt: skip
+    found = rates_by_group(mean, np.ones(len(groups)))
+    return about | {
+        "groups": {g: plain(float(m)) for g, m in zip(groups, mean, strict=True)},
         "difference": plain(float(found["difference"])),
         "ratio": plain(float(found["ratio"])),
-    }  # fmt: skip
+        "noise_floor": plain(float(np.ptp(shuffled, axis=1).mean())),
+    }
 
 
 def _drop_out(ratings: pd.DataFrame, attribute: str, groups: list[str]) -> dict[str, Any]:
@@ -79,17 +99,53 @@ def _drop_out(ratings: pd.DataFrame, attribute: str, groups: list[str]) -> dict[
     return found
 
 
+def _diversity(arm: Arm, base: Arm, attribute: str, groups: list[str]) -> dict[str, Any]:
+    """Compare diversity within prompt and group with the base model's, over cells both have."""
+    mine, theirs = (features.diversity_cells(a.features, a.ratings, attribute)
+                    for a in (arm, base))  # fmt: skip
+    found: dict[str, Any] = {}
+    for group in groups:
+        both = pd.concat([mine, theirs], axis=1, join="inner", keys=["arm", "base"])
+        both = both[both.index.get_level_values("group") == group]
+        change = uncertainty.bootstrap_interval((both["arm"] - both["base"]).to_numpy())
+        means = [plain(float(both[c].mean())) if len(both) else None for c in ("arm", "base")]
+        found[group] = {"prompts": len(both), "value": means[0], "base": means[1],
+                        "difference": as_entry(change)}  # fmt: skip
+    return found
+
+
 def _drift(arm: Arm, base: Arm, kind: str) -> dict[str, Any]:
-    """How far an arm's images of prompts that name everything lie from the base model's."""
-    theirs = base.features[(base.ratings["kind"] == kind).to_numpy()]
+    """How far an arm's images of prompts that name everything lie from the base model's.
+
+    Images are paired: same prompt, same noise. ``other_noise`` is the base model's own distance
+    between its first and second images of every prompt, a scale for the Frechet distance, on half
+    as many images.
+    """
+    theirs = _of_kind(base, kind, base.ratings["seed"].min())
     distances, kernels, number = [], [], 0
     for seed in sorted(set(arm.ratings["seed"])):
-        mine = arm.features[((arm.ratings["kind"] == kind) & (arm.ratings["seed"] == seed))]
+        mine = _of_kind(arm, kind, seed)
         distances.append(features.frechet_distance(mine, theirs))
         kernels.append(features.kernel_distance(mine, theirs))
         number = len(mine)
-    return {"frechet_distance": plain(float(np.mean(distances))),
-            "kernel_distance": plain(float(np.mean(kernels))), "images": number}  # fmt: skip
+    rows = base.ratings[base.ratings["kind"] == kind].sort_values(["prompt_id", "replicate"])
+    halves = [theirs[(rows["replicate"] == k).to_numpy()] for k in (0, 1)]
+    return {
+        "frechet_distance": plain(float(np.mean(distances))),
+        "kernel_distance": plain(float(np.mean(kernels))),
+        "images": number,
+        "other_noise": {
+            "frechet_distance": plain(features.frechet_distance(halves[0], halves[1])),
+            "images": len(halves[0]),
+        },
+    }
+
+
+def _of_kind(arm: Arm, kind: str, seed: int) -> np.ndarray:
+    """Return the features of one kind of prompt and seed, in an order that all arms share."""
+    rows = arm.ratings[(arm.ratings["kind"] == kind) & (arm.ratings["seed"] == seed)]
+    order = rows.sort_values(["prompt_id", "replicate"]).index
+    return arm.features[order.to_numpy()]
 
 
 def table_of(measured: dict[str, Any]) -> dict[str, dict[str, float | None]]:
@@ -101,11 +157,13 @@ def table_of(measured: dict[str, Any]) -> dict[str, dict[str, float | None]]:
         column["general"] = effects["general"]["value"]
         for attribute, entry in effects["role_accuracy"].items():
             column[f"role accuracy, difference by {attribute}"] = entry["difference"]
-        for attribute, groups in effects["diversity"].items():
-            known = [v for v in groups.values() if v is not None]
-            mean = sum(known) / len(known) if known else None
-            column[f"diversity within {attribute}"] = mean
-        for kind, entry in effects["drift"].items():
-            column[f"Frechet distance, {kind} (n = {entry['images']})"] = entry["frechet_distance"]
+            column[f"  (its floor, {attribute})"] = entry["noise_floor"]
+        for attribute, groups in (effects["diversity"] or {}).items():
+            for group, entry in groups.items():
+                name = f"diversity within {attribute} {group}, change"
+                column[name] = entry["difference"]["value"]
+        for kind, entry in (effects["drift"] or {}).items():
+            name = f"Frechet distance to base, {kind} (n = {entry['images']})"
+            column[name] = entry["frechet_distance"]
         found[arm["label"]] = column
     return found

@@ -7,7 +7,7 @@ import difflib
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ class Counts:
         float64, shape (P, S, K); NaN where a prompt has no row under a seed.
     rows : int
         Rows read.
+    ignored : dict
+        Sums of columns that hold images without an answer (`DROP_OUT`) and were not named.
     whole : bool
         Whether all values are whole numbers: then they are counts, with a noise floor. Otherwise
         they are shares of an unknown number of images.
@@ -40,6 +42,11 @@ class Counts:
     values: np.ndarray
     rows: int
     whole: bool
+    ignored: dict[str, float] = field(default_factory=dict)
+
+
+# How files call images without a face or a clear answer.
+DROP_OUT = ("unclear", "no_person", "no_face", "undecided", "unknown", "unsure")
 
 
 def _table(path: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -91,6 +98,8 @@ def _number(path: Path, line: int, name: str, text: str) -> float:
         raise ValueError(f"{where}: {text!r} is no count: write 0 or leave the row out")
     if value < 0:
         raise ValueError(f"{where}: {text} is negative; counts and shares are not")
+    if value > 1e12 or "_" in text or not text.isascii():
+        raise ValueError(f"{where}: {text!r} is no count: write plain digits, 1e12 at most")
     return value
 
 
@@ -138,37 +147,60 @@ def read_counts(
         )
     if by in groups:
         raise ValueError(f"column {by!r} cannot be the prompt and a group at once")
+    if seeds is not None and seeds in (*groups, by):
+        raise ValueError(f"column {seeds!r} cannot be the seed and a group or the prompt at once")
     wanted = dict(where or {})
     header, lines = _table(path, [*groups, by])
     place = {name: _column(path, header, name)
              for name in (*groups, by, *wanted, *([seeds] if seeds else []))}  # fmt: skip
     rows: list[tuple[str, str, list[float]]] = []
+    numbers = []
+    ignored = {h: 0.0 for h in header if h in DROP_OUT and h not in (*groups, *wanted, by, seeds)}
     for number, cells in lines:
-        cells = cells + [""] * (max(place.values()) + 1 - len(cells))
+        if any(cells[len(header) :]):
+            raise ValueError(
+                f"{path}, line {number}: {len(cells)} cells for {len(header)} columns: quote "
+                "texts and numbers that contain the separator"
+            )
+        cells = cells + [""] * (len(header) - len(cells))
         if any(cells[place[column]] != value for column, value in wanted.items()):
             continue
         prompt = cells[place[by]]
+        if seeds and not cells[place[seeds]]:
+            raise ValueError(f"{path}, line {number}, column {seeds!r} is empty: name the seed")
         if not prompt:
             raise ValueError(f"{path}, line {number}, column {by!r} is empty: name the prompt")
         values = [_number(path, number, name, cells[place[name]]) for name in groups]
         if rest:
-            if sum(values) > 1 + 1e-6:
+            if sum(values) > 1.01:
                 raise ValueError(
                     f"{path}, line {number}: --rest needs shares, but {', '.join(groups)} sum to "
                     f"{sum(values):g}, more than 1"
                 )
             values.append(max(0.0, 1 - sum(values)))
         rows.append((prompt, cells[place[seeds]] if seeds else "", values))
+        numbers.append(number)
+        for name in ignored:
+            ignored[name] += _number(path, number, name, cells[header.index(name)] or "0")
     if not rows:
         why = "no row has " + ", ".join(f"{k}={v}" for k, v in wanted.items()) if wanted else (
             "it has a header and no rows"
         )  # fmt: skip
         raise ValueError(f"{path}: {why}")
     whole = not rest and all(v.is_integer() for _, _, values in rows for v in values)
+    if not whole or images is not None:
+        for number, (_, _, values) in zip(numbers, rows, strict=True):
+            odd = [i for i, v in enumerate(values) if not v.is_integer()]
+            if odd and abs(sum(values) - 1) > 0.01:
+                raise ValueError(
+                    f"{path}, line {number}, column {names[odd[0]]!r}: {values[odd[0]]:g} is "
+                    "neither a whole count nor a share of a row that sums to 1 (write thousands "
+                    "without a separator)"
+                )
     if images is not None:
-        if whole:
+        if whole and any(sum(values) > 1 for _, _, values in rows):
             raise ValueError("--images turns shares into counts, and these are counts already")
-        rows = [(p, s, _as_counts(path, p, values, images)) for p, s, values in rows]
+        rows = [(p, s, _as_counts(values, images)) for p, s, values in rows]
     prompts = list(dict.fromkeys(p for p, _, _ in rows))
     labels = list(dict.fromkeys(s for _, s, _ in rows))
     out = np.full((len(prompts), len(labels), len(names)), np.nan)
@@ -178,14 +210,21 @@ def read_counts(
         cell = out[prompt_at[prompt], label_at[label]]
         cell[:] = np.nan_to_num(cell) + values
     return Counts(
-        tuple(names), tuple(prompts), tuple(labels), out, len(rows), whole or images is not None
-    )
+        tuple(names), tuple(prompts), tuple(labels), out, len(rows), whole or images is not None,
+        ignored,
+    )  # fmt: skip
 
 
-def _as_counts(path: Path, prompt: str, values: list[float], images: int) -> list[float]:
-    if abs(sum(values) - 1) > 0.01:
-        raise ValueError(f"{path}, {prompt!r}: shares sum to {sum(values):g}, not 1")
-    return [float(round(v * images)) for v in values]
+def _as_counts(values: list[float], images: int) -> list[float]:
+    """Return whole numbers in proportion to the shares that sum to `images`."""
+    if not sum(values):
+        return values
+    exact = [v / sum(values) * images for v in values]
+    counts = [math.floor(x) for x in exact]
+    left = images - sum(counts)  # to the largest remainders, so that the number stays right
+    for i in sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])[:left]:
+        counts[i] += 1
+    return [float(n) for n in counts]
 
 
 def parse_target(text: str | None, groups: Sequence[str]) -> np.ndarray | None:
@@ -199,7 +238,8 @@ def parse_target(text: str | None, groups: Sequence[str]) -> np.ndarray | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    named = dict(part.split("=", 1) for part in parts if "=" in part)
+    pairs = [part.rpartition("=") for part in parts if "=" in part]
+    named = {name.strip(): share.strip() for name, _, share in pairs}
     if named and (len(named) < len(parts) or set(named) != set(groups)):
         raise ValueError(f"--target names {text!r}: give every group of {', '.join(groups)} once")
     shares = [named[g] for g in groups] if named else parts
@@ -209,8 +249,8 @@ def parse_target(text: str | None, groups: Sequence[str]) -> np.ndarray | None:
         raise ValueError(f"--target {text!r}: {shares} are not all numbers") from None
     if len(values) != len(groups):
         raise ValueError(f"--target has {len(values)} shares for {len(groups)} groups")
-    if not (np.isfinite(values).all() and (values > 0).all()):
+    if not (np.isfinite(values).all() and (values >= 1e-6).all()):
         raise ValueError("--target: every share must be above 0; leave out groups nobody expects")
-    if abs(values.sum() - 1) > 1e-6:
-        raise ValueError(f"--target sums to {values.sum():g}: make its shares sum to 1")
-    return values
+    if abs(values.sum() - 1) > 1e-3:
+        raise ValueError(f"--target sums to {values.sum():.6g}: make its shares sum to 1")
+    return values / values.sum()

@@ -85,7 +85,9 @@ def parity_gap(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray
 
 
 def gap(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
-    """`parity_gap` times K/2. 0: as the target; 1: only one group (uniform target).
+    """`parity_gap` times K/2. 0: as the target; 1: only one group, at a uniform target.
+
+    At another target the worst value may exceed 1.
 
     Examples
     --------
@@ -111,7 +113,8 @@ def squared_gap(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarra
     t = check_target(target, f.shape[-1])
     n = c.sum(-1)
     pairs = n * (n - 1)
-    same = np.divide((c * (c - 1)).sum(-1), pairs, out=np.full_like(n, np.nan), where=n > 1)
+    whole = (n > 1) & (c == np.round(c)).all(-1)
+    same = np.divide((c * (c - 1)).sum(-1), pairs, out=np.full_like(n, np.nan), where=whole)
     return 2 / (f.shape[-1] - 1) * (same - 2 * (f * t).sum(-1) + (t**2).sum())
 
 
@@ -178,6 +181,17 @@ def kl_divergence(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndar
     return np.where(np.isnan(f).any(-1), np.nan, np.maximum((f * logs).sum(-1), 0))
 
 
+def kl_divergence_corrected(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
+    """`kl_divergence` less its first-order noise floor ``(K - 1) / (2N)`` (Miller 1955).
+
+    Nearly unbiased unless groups are almost empty; may be negative. NaN without images.
+    """
+    array = np.asarray(counts, dtype=np.float64)
+    n = array.sum(-1)
+    floor = np.divide(array.shape[-1] - 1, 2 * n, out=np.full_like(n, np.nan), where=n > 0)
+    return kl_divergence(array, target) - floor
+
+
 def fairness_discrepancy(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Euclidean distance of shares and target (Choi et al. 2020). 0 to ``sqrt(1 - 1/K)``.
 
@@ -229,7 +243,7 @@ def normalized_entropy(counts: ArrayLike, target: ArrayLike | None = None) -> np
     check_target(target, f.shape[-1])
     logs = np.log(f, out=np.zeros_like(f), where=f > 0)
     entropy = -(f * logs).sum(-1) / np.log(f.shape[-1])
-    return np.where(np.isnan(f).any(-1), np.nan, np.clip(entropy, 0, 1))
+    return np.where(np.isnan(f).any(-1), np.nan, np.clip(entropy, 0, 1) + 0.0)
 
 
 def min_max_ratio(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
@@ -245,7 +259,7 @@ def min_max_ratio(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndar
 
 def four_fifths(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Say where `min_max_ratio` reaches the four-fifths mark (bool; False without images)."""
-    return min_max_ratio(counts, target) >= 0.8
+    return min_max_ratio(counts, target) >= 0.8 - 1e-12  # 4:5 itself reaches it
 
 
 def wasserstein_1(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
@@ -271,25 +285,6 @@ def squared_cramer_gap(counts: ArrayLike, target: ArrayLike | None = None) -> np
     noise = (cumulative * (1 - cumulative)).sum(-1)
     correction = np.divide(noise, n - 1, out=np.full_like(n, np.nan), where=n > 1)
     return ((cumulative - t.cumsum()[:-1]) ** 2).sum(-1) - correction
-
-
-def mutual_information(counts: ArrayLike) -> np.ndarray:
-    """Mutual information of two attributes in nats, from counts of shape (..., K1, K2).
-
-    0: the attributes are independent. With even marginals it is what a report of marginals hides:
-    ``[[.4, .1], [.1, .4]]`` is even for both and still has .193.
-    """
-    array = np.asarray(counts, dtype=np.float64)
-    f = shares(array.reshape(*array.shape[:-2], -1)).reshape(array.shape)
-    product = f.sum(-1, keepdims=True) * f.sum(-2, keepdims=True)
-    logs = np.log(np.divide(f, product, out=np.ones_like(f), where=f > 0))
-    return np.maximum((f * logs).sum((-2, -1)), 0)
-
-
-def cells(counts: ArrayLike) -> np.ndarray:
-    """Return counts of two attributes, (..., K1, K2), as counts of their K1 * K2 cells."""
-    array = np.asarray(counts)
-    return array.reshape(*array.shape[:-2], -1)
 
 
 Metric = Callable[..., np.ndarray]

@@ -79,6 +79,9 @@ def rogan_gladen_error(
 def check_calibration(calibration: ArrayLike) -> np.ndarray:
     """Return C from calibration counts, or refuse.
 
+    One pseudo-count is spread over each row's answers, so that an answer that the calibration
+    never saw is improbable, not impossible.
+
     Raises
     ------
     ValueError
@@ -93,7 +96,7 @@ def check_calibration(calibration: ArrayLike) -> np.ndarray:
             f"a group has {labelled.min():.0f} labelled images, {LEAST_LABELLED} are needed: "
             "label more, or report uncorrected shares"
         )
-    matrix = counts / labelled[:, None]
+    matrix = (counts + 1 / counts.shape[1]) / (labelled[:, None] + 1)
     smallest = np.linalg.svd(matrix, compute_uv=False).min()
     if smallest < LEAST_SINGULAR:
         raise ValueError(
@@ -115,11 +118,18 @@ def corrected_shares(reported: ArrayLike, matrix: ArrayLike, iterations: int = 2
     iterations : int
         Of expectation maximisation for the multinomial likelihood on the simplex, so that no
         share leaves [0, 1], as plain inversion does.
+
+    Raises
+    ------
+    ValueError
+        If an answer was reported that no group can give according to C.
     """
     f = np.asarray(reported, dtype=np.float64)
     c = np.asarray(matrix, dtype=np.float64)
     total = f.sum(-1, keepdims=True)
     f = np.divide(f, total, out=np.full_like(f, np.nan), where=total > 0)
+    if ((c.sum(-2) == 0) & (np.nan_to_num(f) > 0)).any():
+        raise ValueError("an answer was reported that the confusion matrix says nobody gives")
     shape = np.broadcast_shapes(f.shape[:-1], c.shape[:-2])
     p = np.full((*shape, c.shape[-2]), 1 / c.shape[-2])
     for _ in range(iterations):
@@ -145,6 +155,7 @@ def corrected_prevalence(
     reported: ArrayLike,
     calibration: ArrayLike,
     *,
+    strata: ArrayLike | None = None,
     level: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
@@ -157,7 +168,10 @@ def corrected_prevalence(
         int, counts per answer: shape (J,), or (P, J) for P prompts, which are then resampled and
         weigh alike.
     calibration : array_like
-        int, shape (K, J), from `confusion`.
+        int, shape (K, J), from `confusion`; or (T, K, J), one per stratum, for a rater whose
+        errors depend on something else in the picture (the skin tone).
+    strata : array_like, optional
+        Shape (T,): how often the strata occur among the reported images.
 
     Raises
     ------
@@ -167,7 +181,11 @@ def corrected_prevalence(
     counts = np.atleast_2d(np.asarray(reported, dtype=np.float64))
     counts = counts[counts.sum(1) > 0]
     labelled = np.asarray(calibration, dtype=np.int64)
-    matrix = check_calibration(labelled)
+    labelled = labelled[None] if labelled.ndim == 2 else labelled
+    weight = np.ones(len(labelled)) if strata is None else np.asarray(strata, dtype=np.float64)
+    weight = weight / weight.sum()
+    parts = np.stack([check_calibration(one) for one in labelled])
+    matrix = np.einsum("t,tkj->kj", weight, parts)
     if not len(counts):
         empty = np.full(len(matrix), np.nan)
         return Prevalence(empty, empty, empty)
@@ -178,10 +196,10 @@ def corrected_prevalence(
     else:
         weights = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=draws)
         drawn = weights @ said / len(counts)
-    redrawn = np.stack(
-        [rng.multinomial(n, row, size=draws) / n
-         for n, row in zip(labelled.sum(1), matrix, strict=True)], axis=1,
-    )  # fmt: skip
+    alpha = labelled + 1 / labelled.shape[-1]  # the posterior of each row (Perks 1947)
+    redrawn = np.zeros((draws, *matrix.shape))
+    for share, one in zip(weight, alpha, strict=True):
+        redrawn += share * np.stack([rng.dirichlet(row, size=draws) for row in one], axis=1)
     replicas = corrected_shares(drawn, redrawn)
     low, high = np.quantile(replicas, [(1 - level) / 2, (1 + level) / 2], axis=0)
     # The rates are linear in the true shares, so the mean of reported shares is corrected once.

@@ -23,6 +23,7 @@ def fairness_report(
     *,
     ordered: bool = False,
     group: str | None = None,
+    shared_noise: bool = False,
     draws: int = 10_000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -38,8 +39,11 @@ def fairness_report(
         The groups are ordered: add `wasserstein_1`.
     group : str, optional
         The group of `delta`; the first one unless given.
+    shared_noise : bool
+        The seeds' images of one prompt start from the same noise, as in the study, and so repeat
+        each other. The fair model is then counted once per prompt instead of once per cell.
     draws, seed : int
-        Of bootstrap and simulation.
+        Of bootstrap and simulation; fewer resamples are drawn above 500 prompts.
 
     Returns
     -------
@@ -51,6 +55,7 @@ def fairness_report(
         ``notes``. None where a number is not defined.
     """
     t = metrics.check_target(target, len(counts.groups))
+    draws = int(np.clip(5_000_000 // max(len(counts.prompts), 1), 1000, draws))
     place = counts.groups.index(group) if group is not None else 0
     named = metrics.metrics_for(ordered=ordered, group=place)
     measured = ~np.isnan(counts.values).any(-1)
@@ -59,8 +64,9 @@ def fairness_report(
     usable = images > 0
     prompts = cells[usable.any(1)]
     per_prompt, pooled = {}, {}
-    null = _null(images[usable], t, named, counts.whole, seed)
-    whole_null = _null(np.array([images.sum()]), t, named, counts.whole, seed)
+    independent = _per_prompt(images, usable) if shared_noise else images[usable]
+    null = _null(independent, t, named, counts.whole, seed)
+    whole_null = _null(np.array([independent.sum()]), t, named, counts.whole, seed)
     together = _resampled_counts(prompts, counts.whole, draws, seed)
     band: dict[str, Any] = {"per_prompt": {}, "pooled": {}}
     for name, metric in named.items():
@@ -76,9 +82,12 @@ def fairness_report(
         band["per_prompt"][name] = _pair(null[name])
         band["pooled"][name] = _pair(whole_null[name])
     undefined = Interval(math.nan, math.nan, math.nan)
+    nothing = floors.Null(math.nan, math.nan, math.nan)
     corrected = _corrected(prompts, t, draws, seed) if counts.whole else undefined
+    if math.isnan(corrected.value):
+        null[CORRECTED] = nothing
     per_prompt[CORRECTED] = _entry(corrected, null[CORRECTED])
-    pooled[CORRECTED] = _entry(undefined, whole_null[CORRECTED])
+    pooled[CORRECTED] = _entry(undefined, nothing)
     band["per_prompt"][CORRECTED] = _pair(null[CORRECTED])
     band["pooled"][CORRECTED] = [None, None]
     number = images[usable]
@@ -112,9 +121,34 @@ def _resampled_counts(prompts: np.ndarray, whole: bool, draws: int, seed: int) -
     """Return pooled counts of resampled prompts, shape (draws, K)."""
     if len(prompts) < 2:
         return np.zeros((0, prompts.shape[-1]))
-    rows = prompts.sum(1) if whole else np.nanmean(metrics.shares(prompts), 1)
+    cells = prompts if whole else np.nan_to_num(metrics.shares(prompts))
+    number, seeds, _ = cells.shape
     rng = np.random.default_rng(seed)
-    return rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws) @ rows
+    out = []
+    chunk = max(1, 4_000_000 // number)
+    for start in range(0, draws, chunk):
+        size = min(chunk, draws - start)
+        rows = rng.multinomial(number, np.full(number, 1 / number), size=size)
+        columns = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=size)
+        # a prompt measured under one seed only keeps it: nested seeds are not resampled
+        if (cells.sum(-1) > 0).sum(1).max() == 1:
+            columns = np.ones_like(columns)
+        by_seed = np.einsum("dp,psk->dsk", rows, cells, optimize=True)
+        out.append(np.einsum("ds,dsk->dk", columns, by_seed))
+    return np.concatenate(out)
+
+
+def _per_prompt(images: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Return each prompt's mean number of usable images per seed, rounded."""
+    number = usable.sum(1)
+    mean = images.sum(1) / np.maximum(number, 1)
+    return np.maximum(np.round(mean[number > 0]), 1).astype(int)
+
+
+def _largest(t: np.ndarray) -> float:
+    """Return the largest possible mean squared gap: everything in the rarest group."""
+    worst = np.eye(len(t))[t.argmin()] - t
+    return float(2 / (len(t) - 1) * (worst**2).sum())
 
 
 def _corrected(prompts: np.ndarray, t: np.ndarray, draws: int, seed: int) -> Interval:
@@ -123,7 +157,7 @@ def _corrected(prompts: np.ndarray, t: np.ndarray, draws: int, seed: int) -> Int
     if (~np.isnan(squares).all(1)).sum() < 2:
         return Interval(math.nan, math.nan, math.nan)
     interval = uncertainty.mean_interval(squares, draws=draws, seed=seed)
-    return interval.map(lambda x: math.sqrt(max(x, 0.0)))
+    return interval.map(lambda x: math.sqrt(min(max(x, 0.0), _largest(t))))
 
 
 def _null(
@@ -170,6 +204,8 @@ def _notes(counts: Counts, images: np.ndarray, usable: np.ndarray) -> list[str]:
         notes.append("no prompt has a usable image: nothing can be said")
     elif prompts == 1:
         notes.append("one prompt: no interval over prompts, and parity_gap_corrected is undefined")
+    elif prompts < uncertainty.FEWEST_PROMPTS:
+        notes.append(f"{prompts} prompts: too few for an interval of parity_gap_corrected")
     elif prompts < 20:
         notes.append(f"{prompts} prompts: intervals cover less often than they say")
     if 0 < prompts < 6:
@@ -177,6 +213,10 @@ def _notes(counts: Counts, images: np.ndarray, usable: np.ndarray) -> list[str]:
             f"a paired sign-flip test over {prompts} prompts cannot reach p < .05 "
             f"(smallest p {uncertainty.smallest_p(prompts):g})"
         )
+    dropped = {n: c for n, c in counts.ignored.items() if c}
+    if dropped:
+        said = ", ".join(f"{n} {c:g}" for n, c in dropped.items())
+        notes.append(f"not among the groups, so not in any share: {said} images")
     single = int((images[usable] == 1).sum()) if counts.whole else 0
     if single:
         notes.append(f"{single} prompts with one image are left out of parity_gap_corrected")
@@ -197,7 +237,7 @@ def as_table(report: dict[str, Any]) -> str:
         f"pooled shares: {names}",
         "target: " + ", ".join(f"{x:g}" for x in report["target"]),
         "",
-        f"{'':25}{'mean over prompts':^40}{'pooled counts':^36}",
+        f"{'':25}{'mean over prompts':^40}{'pooled counts' if number else 'pooled shares':^36}",
         f"{'metric':25}{'value':>7}  {'95 % interval':^16}{'fair model':>12}   "
         f"{'value':>7}  {'95 % interval':^16}{'fair model':>11}",
     ]
@@ -213,10 +253,10 @@ def as_table(report: dict[str, Any]) -> str:
     lines += ["", *(f"note: {note}" for note in report["notes"])]
     lines += [
         "fair model: the mean score of a model that draws from the target, on as many images.",
-        "1 is fair for normalized_entropy and min_max_ratio, 0 for all others.",
+        "1 is fair for min_max_ratio (for normalized_entropy at a uniform target), 0 for others.",
     ]
     return "\n".join(lines)
 
 
 def _show(x: float | None) -> str:
-    return "-" if x is None else f"{x:.3f}"
+    return "-" if x is None else f"{x + 0.0:.3f}"

@@ -28,7 +28,8 @@ class AgeGenderRater:
     Parameters
     ----------
     least : float
-        Smallest probability that counts as an answer; below it `unclear`.
+        Smallest probability of a gender that counts as an answer; below it `unclear`. For age,
+        whose groups touch, it is one half.
     longest_side : int
         See `dft_lib.raters.faces.detect`.
     """
@@ -70,8 +71,13 @@ class AgeGenderRater:
         network: Session, pixels: np.ndarray, found: list[list[faces.Face]], shown: list[int],
         size: int,
     ) -> np.ndarray:  # fmt: skip
-        chips = np.stack([faces.aligned(pixels[i], found[i][0], size) for i in shown])
-        return network(((chips - _MEAN) / 256).transpose(0, 3, 1, 2))[0]
+        parts = []
+        for start in range(0, len(shown), 64):
+            chips = [
+                faces.aligned(pixels[i], found[i][0], size) for i in shown[start : start + 64]
+            ]
+            parts.append(network(((np.stack(chips) - _MEAN) / 256).transpose(0, 3, 1, 2))[0])
+        return np.concatenate(parts)
 
 
 def open_rater(path: object = None) -> AgeGenderRater:

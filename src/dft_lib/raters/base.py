@@ -61,6 +61,22 @@ class HasFeatures(Protocol):
         ...
 
 
+def check_pixels(pixels: np.ndarray) -> np.ndarray:
+    """Return pictures unchanged, or refuse what is no batch of RGB pictures.
+
+    Raises
+    ------
+    ValueError
+        Unless they are uint8 of shape (n, height, width, 3).
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
+        raise ValueError(
+            f"raters take uint8 pictures of shape (n, height, width, 3), not {pixels.dtype} of "
+            f"shape {pixels.shape}: convert to RGB, and add an axis for a single picture"
+        )
+    return pixels
+
+
 def answer(scores: np.ndarray, groups: tuple[str, ...], minimum: float) -> Answer:
     """Label each picture with its best group, or `unclear` where the best score is too small.
 

@@ -8,6 +8,7 @@ are compared, so that an answer outside the schema cannot occur and no random dr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +74,7 @@ class Blip2Rater:
         if not model.config.use_decoder_only_language_model:
             raise ValueError("blip2_vqa needs a BLIP-2 with a decoder-only language model (OPT)")
         self.model, self.image_processor = model, image_processor
+        self.files: list[Path] = []
         self.questions, self.least = questions, least
         prompts = [f"Question: {q.text} Answer:" for q in questions.values()]
         tokenizer.padding_side = "left"  # so that the last position is the answer's
@@ -89,6 +91,10 @@ class Blip2Rater:
                     f"blip2_vqa: two answers for {attribute} begin with the same token; use other "
                     "words"
                 )
+
+    def weights(self) -> list[Path]:
+        """List the weight files, for the record; none for a model that was never saved."""
+        return self.files
 
     @torch.inference_mode()
     def rate(self, pixels: np.ndarray, batch: int = 8) -> dict[str, Answer]:
@@ -134,8 +140,10 @@ def open_rater(
 ) -> Blip2Rater:
     """Return the rater; fetches its model at the pinned revision."""
     processor = hub.load(Blip2Processor, model, revision, device)
-    return Blip2Rater(
+    rater = Blip2Rater(
         hub.load(Blip2ForConditionalGeneration, model, revision, device, dtype=dtype,
                  use_safetensors=True),
         processor.tokenizer, processor.image_processor,
     )  # fmt: skip
+    rater.files = hub.weight_files(model, revision)
+    return rater

@@ -7,6 +7,7 @@ beside others, not the only one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,16 @@ class ClipRater:
         self, model: Any, processor: Any, *, sentences: Sentences = SENTENCES, least: float = 0.6
     ) -> None:
         self.model, self.processor, self.least = model, processor, least
+        self.files: list[Path] = []
         self.sentences = sentences
         texts = [text for groups in sentences.values() for text in groups.values()]
         tokens = processor.tokenizer(texts, padding=True, return_tensors="pt").to(model.device)
         with torch.inference_mode():
             self.texts = _unit(model.get_text_features(**tokens))
+
+    def weights(self) -> list[Path]:
+        """List the weight files, for the record; none for a model that was never saved."""
+        return self.files
 
     @torch.inference_mode()
     def rate(self, pixels: np.ndarray, batch: int = 32) -> dict[str, Answer]:
@@ -89,7 +95,9 @@ def open_rater(
     path: object = None, *, model: str = MODEL, revision: str = REVISION, device: str = "cpu"
 ) -> ClipRater:
     """Return the rater; fetches its model at the pinned revision."""
-    return ClipRater(
+    rater = ClipRater(
         hub.load(CLIPModel, model, revision, device, use_safetensors=True),
         hub.load(CLIPProcessor, model, revision, device),
     )
+    rater.files = hub.weight_files(model, revision)
+    return rater

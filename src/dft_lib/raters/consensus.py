@@ -10,6 +10,24 @@ import numpy as np
 from dft_lib.fairness.rater_error import cohen_kappa, confusion, krippendorff_alpha
 from dft_lib.raters.base import NO_PERSON, UNCLEAR
 
+# Scales of skin tone on one coarse scale, so that raters of different scales can be compared.
+COARSE_TONES = ("light", "medium", "dark")
+_COARSE = {
+    "light": ("light", "medium-light", "very light", *(f"monk-{i}" for i in (1, 2, 3, 4))),
+    "medium": ("medium", "intermediate", "tan", *(f"monk-{i}" for i in (5, 6, 7))),
+    "dark": ("dark", "medium-dark", "brown", *(f"monk-{i}" for i in (8, 9, 10))),
+}
+_TO_COARSE = {tone: coarse for coarse, tones in _COARSE.items() for tone in tones}
+
+
+def coarse_tone(labels: np.ndarray) -> np.ndarray:
+    """Return skin tones of any scale as light, medium or dark; other answers stay.
+
+    Monk 1-4, 5-7, 8-10; ITA very light and light, intermediate and tan, brown and dark; the five
+    tones of the drawings with the middle one alone. A convention: the scales do not nest exactly.
+    """
+    return np.array([_TO_COARSE.get(label, label) for label in labels], dtype=object)
+
 
 def majority(answers: Sequence[np.ndarray], *, needed: int | None = None) -> np.ndarray:
     """Return the answer that most raters gave, or `unclear`.
@@ -62,6 +80,8 @@ def agreement(
     groups : sequence of str
         The attribute's groups.
     """
+    if not all(len(row) for row in answers.values()):
+        raise ValueError("agreement needs at least one image")
     categories = [*groups, UNCLEAR, NO_PERSON]
     known = [[a if a in groups else None for a in row] for row in answers.values()]
     return {

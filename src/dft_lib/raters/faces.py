@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from skimage.transform import SimilarityTransform, warp
 
+from dft_lib.raters.base import check_pixels
 from dft_lib.raters.packaged import Session, find
 
 LEAST_SCORE, OVERLAP, STRIDE = 0.5, 0.3, 4
@@ -62,7 +63,7 @@ def detect(
     batch, threads : int
         Pictures at a time; threads of ONNX Runtime.
     """
-    height, width = pixels.shape[1:3]
+    height, width = check_pixels(pixels).shape[1:3]
     scale = longest_side / max(height, width)
     size = [max(32, round(side * scale / 32) * 32) for side in (width, height)]
     ratio = np.array([width / size[0], height / size[1]])
@@ -118,7 +119,7 @@ def aligned(picture: np.ndarray, face: Face, size: int, padding: float = 0.2) ->
     """Return the face turned upright and cropped, float64 (size, size, 3), 0 to 255."""
     wanted = (CHIP + padding) / (1 + 2 * padding) * size
     turn = SimilarityTransform.from_estimate(wanted, face.landmarks)
-    # anti-aliasing by sampling at twice the size or more, then averaging
+    # anti-aliasing: sampled at about one picture pixel, then averaged
     step = max(1, int(np.ceil(turn.scale)))
     grid = SimilarityTransform(scale=1 / step, translation=(0.5 / step - 0.5,) * 2)
     large = warp(picture, grid + turn, output_shape=(size * step,) * 2, order=1,

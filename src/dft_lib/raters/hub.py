@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+
+
+def weight_files(model: str, revision: str) -> list[Path]:
+    """List the safetensors files that `load` read, in the cache or a local folder."""
+    folder = Path(model)
+    if not folder.is_dir():
+        folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
+    return sorted(folder.rglob("*.safetensors"))
 
 
 def load(kind: Any, model: str, revision: str, device: str, **options: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.paths import DATA
-from dft_lib.raters.base import NO_PERSON, Answer, HasFeatures, HasWeights, Rater
+from dft_lib.raters.base import NO_PERSON, Answer, HasFeatures, HasWeights, Rater, check_pixels
 from dft_lib.raters.wall import RATERS, require_known
 
 
@@ -68,14 +68,15 @@ class Panel:
 
     def answers(self, pixels: np.ndarray) -> dict[str, Answer]:
         """Return each attribute's answer as its rater gave it."""
+        check_pixels(pixels)
         given = {name: rater.rate(pixels) for name, rater in self.raters.items()}
         return {attribute: given[name][attribute] for attribute, name in self.members.items()}
 
     def rate(self, pixels: np.ndarray) -> pd.DataFrame:
         """Rate pictures: one column per attribute.
 
-        Gender and skin tone read `no_person` where the person rater sees none; role stays, since
-        it also names what else is drawn ("dog").
+        Gender, skin tone and age read `no_person` where the person rater sees none (not where it
+        is unsure); role stays, since it also names what else is drawn ("dog").
 
         Parameters
         ----------
@@ -89,7 +90,7 @@ class Panel:
         """
         table = pd.DataFrame({k: a.labels for k, a in self.answers(pixels).items()})
         if "person" in table:
-            nobody = table["person"] != "person"
-            for attribute in table.columns.intersection(["gender", "skin_tone"]):
+            nobody = table["person"] == NO_PERSON
+            for attribute in table.columns.intersection(["gender", "skin_tone", "age"]):
                 table.loc[nobody, attribute] = NO_PERSON
         return table

