@@ -89,6 +89,8 @@ def test_stock_diffusers_loads_the_same_model(
     adapters.save(pipeline, chosen, tmp_path / "b", {"arm": "x"})
     for name in (adapters.LORA_FILE, adapters.MANIFEST):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    # no path of this clone: adapters of two clones are the same bytes
+    assert str(random_model).encode() not in (tmp_path / "a" / adapters.LORA_FILE).read_bytes()
     ours = Sampler(pipeline, sampling).batch(REQUESTS[:4])
     stock = StableDiffusionPipeline.from_pretrained(random_model, dtype=torch.float32)
     before = Sampler(stock, sampling).batch(REQUESTS[:4])
@@ -102,6 +104,8 @@ def test_whole_unet(random_model, chosen, index, drawn, tmp_path, sampling):
     chosen = chosen.model_copy(update={"method": "full"})
     pipeline, _ = fit(random_model, chosen, index, drawn, tmp_path / "state")
     adapters.save(pipeline, chosen, tmp_path / "a", {"arm": "x"})
+    config = (tmp_path / "a" / "unet" / "config.json").read_text(encoding="utf-8")
+    assert str(random_model) not in config
     again = adapters.load(pipelines.load(str(random_model), device="cpu"), tmp_path / "a")
     ours = Sampler(pipeline, sampling).batch(REQUESTS[:4])
     assert np.array_equal(Sampler(again, sampling).batch(REQUESTS[:4]), ours)

@@ -59,6 +59,8 @@ def save(pipeline: Any, chosen: Training, folder: Path, manifest: dict[str, Any]
     metadata: dict[str, Any] = {}
     if chosen.method == "full":
         pipeline.unet.save_pretrained(folder / "unet")
+        config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+        write_json(folder / "unet" / "config.json", config | {"_name_or_path": ""})
     elif chosen.lora_targets:
         layers["unet_lora_layers"] = get_peft_model_state_dict(pipeline.unet)
         metadata |= _metadata("unet", pipeline.unet)
@@ -82,6 +84,8 @@ def save(pipeline: Any, chosen: Training, folder: Path, manifest: dict[str, Any]
 
 def _metadata(prefix: str, model: Any) -> dict[str, Any]:
     config = model.peft_config["default"].to_dict()
+    # Where the base model lay: differs between clones, and the manifest names model and hash.
+    config["base_model_name_or_path"] = None
     plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
     return {f"{prefix}.{k}": v for k, v in plain.items()}
 
