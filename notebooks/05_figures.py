@@ -71,8 +71,8 @@ headline.set_index("label").filter(regex=columns).T
 # of simulated studies; mark: median). Grey is one prompt, blue the mean over ten.
 #
 # Averaging over prompts narrows the bar but does not bring it to 0: every prompt's gap is an absolute
-# value. So a raw gap means nothing without the fair model's beside it, and a method cannot be fairer than
-# that, only luckier. The *corrected* gap takes this part out.
+# value. So a raw gap means nothing without the fair model's beside it, and a model that draws its images
+# independently cannot be fairer than that, only luckier. The *corrected* gap takes most of this part out.
 
 # %%
 gap_figures.fair_model()
@@ -107,8 +107,9 @@ written = figures.save(figure, resolve(out), "gaps")
 # %% [markdown]
 # ## With the floor taken out
 #
-# The root of the mean unbiased *squared* gap: 0 for a fair model, whatever N. As a root mean square it
-# lies above the mean gap where professions differ, so compare it between arms only. The third panel
+# The root of the mean unbiased *squared* gap. The mean square of a fair model is 0 on average, its root a
+# little more (hatched). As a root mean square it lies above the mean gap where professions differ, so
+# compare it between arms only. The third panel
 # counts cells, gender x skin tone: even margins can hide uneven cells.
 
 # %%

@@ -237,6 +237,9 @@ def test_corrected_shares(tmp_path):
     found = known.corrected(answers(0, 20), "gender", ["woman", "man"], ["light", "dark"])
     assert found["woman"]["value"] == pytest.approx(0.5, abs=0.03)
     assert found["unclear"]["value"] > 0.2
+    men = answers(0, 10).query("rated_gender != 'woman'")
+    found = known.corrected(men, "gender", ["woman", "man"], ["light", "dark"])
+    assert found["man"]["value"] > 0.99 and found["man"]["high"] <= 1
     few = Calibration(labelled(10, 2), {"gender": "judge"})
     refused = few.corrected(answers(5), "gender", ["woman", "man"], ["light", "dark"])
     assert "labelled images, 30 are needed" in refused["refused"]

@@ -85,6 +85,19 @@ def test_intervals_of_the_corrected_gap_cover(prompts):
     assert 0.92 <= coverage(prompts, 1.5) <= 0.985
 
 
+@pytest.mark.parametrize(("prompts", "images"), [(19, 36), (13, 20), (7, 37), (20, 40)])
+def test_prompts_that_agree_but_for_one_do_not_break_the_interval(prompts, images):
+    """Resamples without the odd one have no spread, and rounding must not give them any."""
+    counts = np.tile([images, 0], (prompts, 1))
+    counts[0] = [images // 2, images - images // 2]
+    values = squared_gap(counts)
+    found = un.mean_interval(values)
+    wanted = un.t_interval(values)
+    assert (found.low, found.high) == (wanted.low, wanted.high)
+    alike = un.mean_interval(np.full(prompts, 0.3))
+    assert alike.value == pytest.approx(0.3) and np.isnan([alike.low, alike.high]).all()
+
+
 def test_sign_flip_test():
     assert un.sign_flip_test([1.0] * 6) == pytest.approx(2 / 2**6)
     assert un.sign_flip_test([1, -1, 1, -1]) == 1

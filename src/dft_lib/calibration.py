@@ -90,7 +90,8 @@ class Calibration:
     ) -> dict[str, Any]:
         """Correct the shares of plain prompts for the judge's errors.
 
-        Errors that differ by skin tone are mixed as the tones occur among the images.
+        Errors that differ by skin tone are mixed as the tones occur among the images. Prompts are
+        resampled for the interval; training seeds are not.
 
         Parameters
         ----------
@@ -117,16 +118,10 @@ class Calibration:
         seen = ratings.get("rated_skin_tone", pd.Series(dtype=object))
         strata = [1.0] if len(matrix) == 1 else [float((seen == t).sum()) + 1e-9 for t in tones]
         try:
-            found = corrected_prevalence(reported, matrix, strata=strata)
+            found = corrected_prevalence(reported, matrix, strata=strata, groups=len(groups))
         except ValueError as error:
             return {"refused": str(error)}
-        known = sum(found.shares[: len(groups)])
-        out = {
-            g: {"value": plain(v / known), "low": plain(lo / known), "high": plain(hi / known)}
+        return {
+            g: {"value": plain(v), "low": plain(lo), "high": plain(hi)}
             for g, v, lo, hi in zip(truths, found.shares, found.low, found.high, strict=True)
         }
-        if UNCLEAR in out:
-            place = truths.index(UNCLEAR)
-            shown = (found.shares[place], found.low[place], found.high[place])
-            out[UNCLEAR] = dict(zip(("value", "low", "high"), map(plain, shown), strict=True))
-        return out

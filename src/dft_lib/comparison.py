@@ -33,7 +33,7 @@ def counts_of(arm: Arm, part: str, attribute: str, groups: list[str]) -> Counts:
     if not arm.trained:
         rows = rows.drop_duplicates("prompt_id")
     seeds = list(dict.fromkeys(rows["seed"])) if arm.trained else [rows["seed"].min()]
-    prompts = list(dict.fromkeys(rows["prompt_id"]))
+    prompts = sorted(set(rows["prompt_id"]))
     values = np.full((len(prompts), len(seeds), len(groups)), np.nan)
     columns = [f"{attribute}:{group}" for group in groups]
     for row in rows.to_dict("records"):
@@ -44,7 +44,7 @@ def counts_of(arm: Arm, part: str, attribute: str, groups: list[str]) -> Counts:
 
 
 def _per_cell(arm: Arm, part: str, attribute: str, wanted: dict[str, float]) -> pd.DataFrame:
-    """Return the unbiased squared gap as prompts x seeds: 0 for a fair model, whatever N."""
+    """Return the unbiased squared gap as prompts x seeds: mean 0 for a fair model, at any N."""
     rows = plain_part(arm, part)
     counts = rows[[f"{attribute}:{g}" for g in wanted]].to_numpy()
     squares = metrics.squared_gap(counts, list(wanted.values()))
@@ -63,11 +63,11 @@ def _difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
 def _tested(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
     """Return `_difference` with the sign-flip p over prompts, for these trained models."""
     per_prompt = one.sub(other).mean(axis=1).to_numpy()
-    number = int((~np.isnan(per_prompt)).sum())
+    moved = int((np.nan_to_num(per_prompt) != 0).sum())
     return _difference(one, other) | {
-        "prompts": number,
+        "prompts": int((~np.isnan(per_prompt)).sum()),
         "p": plain(uncertainty.sign_flip_test(per_prompt)),
-        "smallest_possible_p": uncertainty.smallest_p(number),
+        "smallest_possible_p": uncertainty.smallest_p(moved),
     }
 
 
@@ -122,7 +122,7 @@ def gaps(arm: Arm, target: Target) -> dict[str, Any]:
         everything = all_attributes(target)
         for attribute, wanted in everything.items():
             counts = counts_of(arm, part, attribute, list(wanted))
-            report = fairness_report(counts, list(wanted.values()), shared_noise=True, draws=4000)
+            report = fairness_report(counts, list(wanted.values()), shared_noise=True)
             found[part][attribute] = {key: report[key] for key in _KEPT}
         for name in set(everything) - set(target):
             counts = counts_of(arm, part, name, list(everything[name]))
@@ -167,7 +167,8 @@ def tests_table(measured: dict[str, Any]) -> list[dict[str, Any]]:
                     rows.append(
                         about | {"attribute": attribute, "difference": shown["value"],
                                  "low": shown["low"], "high": shown["high"],
-                                 "least of the seeds": min(seeds), "most": max(seeds),
+                                 "least of the seeds": min(seeds, default=None),
+                                 "most": max(seeds, default=None),
                                  "p (Holm)": test["p_holm"],
                                  "smallest possible p": test["smallest_possible_p"]}
                     )  # fmt: skip

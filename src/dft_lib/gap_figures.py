@@ -79,7 +79,10 @@ def gaps(measured: dict[str, Any], table: pd.DataFrame, labels: dict[str, str]) 
 
 
 def corrected(measured: dict[str, Any], labels: dict[str, str]) -> Figure:
-    """Corrected gaps with 95 % intervals, seen (filled) and held out (open)."""
+    """Corrected gaps with 95 % intervals, seen (filled) and held out (open).
+
+    The hatched band is the middle 95 % of fair models: the root of a mean square is not quite 0.
+    """
     colours = palette(list(labels))
     attributes = list(measured["arms"][next(iter(labels))]["neutral"]["seen"])
     figure, axes = plt.subplots(
@@ -92,6 +95,9 @@ def corrected(measured: dict[str, Any], labels: dict[str, str]) -> Figure:
                     continue
                 found = normalised(measured, arm, part, attribute, corrected=True)
                 y = number + offset
+                axis.fill_betweenx([y - 0.14, y + 0.14], found["null_low"], found["null_high"],
+                                   facecolor="none", hatch="//////", edgecolor="0.6", lw=0,
+                                   zorder=0)  # fmt: skip
                 axis.plot([found["low"], found["high"]], [y, y], color=colours[arm], lw=1.4)
                 axis.scatter(found["value"], y, s=20, zorder=3, edgecolor=colours[arm],
                              facecolor=colours[arm] if part == "seen" else "white")  # fmt: skip
@@ -101,9 +107,10 @@ def corrected(measured: dict[str, Any], labels: dict[str, str]) -> Figure:
     axes[0][0].invert_yaxis()
     middle = axes[0][len(attributes) // 2]
     middle.set_xlabel("corrected gap (root mean square over professions), 95 % interval")
-    handles = [plt.Line2D([], [], marker="o", ls="", color="black"),
+    handles: list[Any] = [plt.Line2D([], [], marker="o", ls="", color="black"),
                plt.Line2D([], [], marker="o", ls="", color="black", mfc="white")]  # fmt: skip
-    figure.legend(handles, ["seen", "held out"], loc="lower center", ncol=2,
+    handles.append(plt.Rectangle((0, 0), 1, 1, fc="none", ec="0.6", hatch="//////", lw=0))
+    figure.legend(handles, ["seen", "held out", "fair model (95 %)"], loc="lower center", ncol=3,
                   bbox_to_anchor=(0.5, -0.12))  # fmt: skip
     figure.tight_layout()
     return figure

@@ -118,8 +118,8 @@ def _drift(arm: Arm, base: Arm, kind: str) -> dict[str, Any]:
     """How far an arm's images of prompts that name everything lie from the base model's.
 
     Images are paired: same prompt, same noise. ``other_noise`` is the base model's own distance
-    between its first and second images of every prompt, a scale for the Frechet distance, on half
-    as many images.
+    between its first and second images of every prompt: what the kernel distance is without any
+    drift. (No such scale exists for the Frechet distance: it needs the same n and pairing.)
     """
     theirs = _of_kind(base, kind, base.ratings["seed"].min())
     distances, kernels, number = [], [], 0
@@ -135,9 +135,11 @@ def _drift(arm: Arm, base: Arm, kind: str) -> dict[str, Any]:
         "kernel_distance": plain(float(np.mean(kernels))),
         "images": number,
         "other_noise": {
-            "frechet_distance": plain(features.frechet_distance(halves[0], halves[1])),
+            "kernel_distance": plain(features.kernel_distance(halves[0], halves[1])),
             "images": len(halves[0]),
-        },
+        }
+        if len(halves[0]) == len(halves[1])
+        else None,
     }
 
 

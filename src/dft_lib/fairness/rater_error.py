@@ -156,6 +156,7 @@ def corrected_prevalence(
     calibration: ArrayLike,
     *,
     strata: ArrayLike | None = None,
+    groups: int | None = None,
     level: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
@@ -171,7 +172,11 @@ def corrected_prevalence(
         int, shape (K, J), from `confusion`; or (T, K, J), one per stratum, for a rater whose
         errors depend on something else in the picture (the skin tone).
     strata : array_like, optional
-        Shape (T,): how often the strata occur among the reported images.
+        Shape (T,): how often the strata occur among the reported images. The mixture is exact
+        if strata and groups are independent.
+    groups : int, optional
+        The first `groups` truths are groups, the rest (`unclear`) are none: the groups' shares are
+        of the images that show a group, the others' of all.
 
     Raises
     ------
@@ -200,10 +205,18 @@ def corrected_prevalence(
     redrawn = np.zeros((draws, *matrix.shape))
     for share, one in zip(weight, alpha, strict=True):
         redrawn += share * np.stack([rng.dirichlet(row, size=draws) for row in one], axis=1)
-    replicas = corrected_shares(drawn, redrawn)
+    replicas = _among(corrected_shares(drawn, redrawn), groups)
     low, high = np.quantile(replicas, [(1 - level) / 2, (1 + level) / 2], axis=0)
     # The rates are linear in the true shares, so the mean of reported shares is corrected once.
-    return Prevalence(corrected_shares(said.mean(0), matrix), low, high)
+    return Prevalence(_among(corrected_shares(said.mean(0), matrix), groups), low, high)
+
+
+def _among(shares: np.ndarray, groups: int | None) -> np.ndarray:
+    """Return the first `groups` shares relative to their sum, the others as they are."""
+    if groups is None:
+        return shares
+    known = np.maximum(shares[..., :groups].sum(-1, keepdims=True), 1e-12)
+    return np.concatenate([shares[..., :groups] / known, shares[..., groups:]], axis=-1)
 
 
 def cohen_kappa(table: ArrayLike) -> float:

@@ -77,7 +77,7 @@ def fairness_report(
         value = float(metric(_pooled(prompts, counts.whole), t)) if len(prompts) else math.nan
         low, high = math.nan, math.nan
         if len(prompts) > 1:
-            low, high = np.quantile(metric(together, t), [0.025, 0.975])
+            low, high = np.nanquantile(metric(together, t), [0.025, 0.975])
         pooled[name] = _entry(Interval(value, low, high), whole_null[name])
         band["per_prompt"][name] = _pair(null[name])
         band["pooled"][name] = _pair(whole_null[name])
@@ -131,7 +131,7 @@ def _resampled_counts(prompts: np.ndarray, whole: bool, draws: int, seed: int) -
         rows = rng.multinomial(number, np.full(number, 1 / number), size=size)
         columns = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=size)
         # a prompt measured under one seed only keeps it: nested seeds are not resampled
-        if (cells.sum(-1) > 0).sum(1).max() == 1:
+        if uncertainty.nested(cells.sum(-1) > 0):
             columns = np.ones_like(columns)
         by_seed = np.einsum("dp,psk->dsk", rows, cells, optimize=True)
         out.append(np.einsum("ds,dsk->dk", columns, by_seed))

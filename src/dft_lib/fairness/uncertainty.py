@@ -77,9 +77,14 @@ def _clean(values: ArrayLike) -> np.ndarray:
     v = np.asarray(values, dtype=np.float64)
     v = v[:, None] if v.ndim == 1 else v
     v = v[~np.isnan(v).all(1)][:, ~np.isnan(v).all(0)]
-    if v.size and (~np.isnan(v)).sum(1).max() == 1:
+    if v.size and nested(~np.isnan(v)):
         return np.nanmean(v, axis=1, keepdims=True)
     return v
+
+
+def nested(measured: np.ndarray) -> bool:
+    """Say whether most prompts, bool (P, S), were measured under one seed only."""
+    return bool(np.median(measured.sum(1)) <= 1)
 
 
 def mean_of(values: ArrayLike) -> float:
@@ -125,11 +130,13 @@ def studentised_interval(
         return t_interval(v, level=level)
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(v), np.full(len(v), 1 / len(v)), size=draws) / len(v)
-    means = weights @ v
-    variance = np.maximum(weights @ v**2 - means**2, 0) * len(v) / (len(v) - 1)
+    error = v.std(ddof=1) / np.sqrt(len(v))
+    centred = v - v.mean()  # so that rounding leaves no spread where there is none
+    means = weights @ centred
+    variance = np.maximum(weights @ centred**2 - means**2, 0) * len(v) / (len(v) - 1)
     spread = np.sqrt(variance / len(v))
-    usable = spread > 1e-9
-    ratios = (means[usable] - v.mean()) / spread[usable]
+    usable = spread > 1e-6 * error
+    ratios = means[usable] / spread[usable]
     if v.std() < 1e-12:  # all prompts came out alike: their spread says nothing
         return Interval(float(v.mean()), float("nan"), float("nan"))
     if usable.mean() < 0.99:
@@ -137,7 +144,6 @@ def studentised_interval(
         # dropping them would cut a tail off.
         return t_interval(v, level=level)
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    error = v.std(ddof=1) / np.sqrt(len(v))
     return Interval(float(v.mean()), float(v.mean() - high * error), float(v.mean() - low * error))
 
 
@@ -161,8 +167,9 @@ def mean_interval(
 def smallest_p(prompts: int, *, draws: int = 10_000, exact_up_to: int = 16) -> float:
     """Return the smallest two-sided p value a sign-flip test over `prompts` prompts can give.
 
-    Below six prompts it is above .05: no difference, however large, can be significant. Multiply
-    it by the number of arms for the smallest value that Holm's correction can leave.
+    Below six prompts it is above .05: no difference, however large, can be significant. Prompts
+    whose difference is exactly 0 cannot count. Multiply it by the number of arms for the smallest
+    value that Holm's correction can leave.
     """
     if prompts <= 0:
         return 1.0

@@ -43,8 +43,10 @@ class Panel:
             own = [self.where / f"{name}.safetensors"]
             files = rater.weights() if isinstance(rater, HasWeights) else own
             whole = sha256()
-            for path in files:
-                whole.update(path.read_bytes() if path.exists() else b"")
+            for path in (p for p in files if p.exists()):
+                with open(path, "rb") as stream:
+                    while block := stream.read(1 << 20):
+                        whole.update(block)
             digest = whole.hexdigest() if any(p.exists() for p in files) else None
             known = RATERS[name]
             found[name] = {"kind": known.kind, "version": known.version, "weights": digest}

@@ -104,7 +104,7 @@ def illuminant(picture: np.ndarray, face: Face | None = None, power: int = 6) ->
     if len(usable) < LEAST_PIXELS:
         return np.ones(3)
     light = (usable**power).mean(0) ** (1 / power)
-    return light / light.mean()
+    return np.maximum(light / light.mean(), 0.05)  # a channel may be missing altogether
 
 
 def _linear(values: np.ndarray) -> np.ndarray:
