@@ -74,6 +74,12 @@ def test_stage_depends_on_all_code_that_decides_its_result(name):
         assert any(module == d or module.startswith(d + "/") for d in deps), module
 
 
+def test_the_study_never_rebuilds_the_world():
+    """A dependency on an output of world/dvc.yaml would, for hours, in a fresh clone."""
+    for name, body in bodies().items():
+        assert not [d for d in paths(body["deps"]) if d.startswith("world/")], name
+
+
 def test_arms_come_from_params():
     assert PIPELINE["finetune"]["foreach"] == PIPELINE["evaluate"]["foreach"] == "${arms}"
     for name in ("finetune", "evaluate"):
