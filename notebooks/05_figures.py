@@ -75,7 +75,7 @@ headline.set_index("label").filter(regex=columns).T
 # independently cannot be fairer than that, only luckier. The *corrected* gap takes most of this part out.
 
 # %%
-gap_figures.fair_model()
+figure = gap_figures.fair_model()
 
 # %% [markdown]
 # ## Measure
