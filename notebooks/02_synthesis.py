@@ -65,13 +65,13 @@ figures.use_style()
 pictures, records = shards.read_folder(resolve(out) / "shards")
 firsts = records[(records["set"] == "balanced") & (records["replicate"] == 0)].index[:24]
 rows = {"balanced": {"first image of each prompt": pictures[firsts[:12]]}}
-figures.sheet(rows | {"": {"first image of each prompt": pictures[firsts[12:]]}})
+figure = figures.sheet(rows | {"": {"first image of each prompt": pictures[firsts[12:]]}})
 
 # %% [markdown]
 # What screening rejected, again the first ones. Is the rater right, or the picture?
 
 # %%
-figures.first_rejected(pictures, index, 12)
+figure = figures.first_rejected(pictures, index, 12)
 
 # %% [markdown]
 # What was asked for these pictures, and what the steering raters saw.
@@ -94,13 +94,13 @@ rejected[["prompt", "rated_role", "rated_gender", "rated_skin_tone", "verdict"]]
 
 # %%
 table = audit.representation(index, base_settings.target)
-figures.representation(table, "gender")
+figure = figures.representation(table, "gender")
 
 # %% [markdown]
 # And the same for skin tone. `unclear` stands beside the groups: it is an answer.
 
 # %%
-figures.representation(table, "skin_tone")
+figure = figures.representation(table, "skin_tone")
 
 # %% [markdown]
 # The control set `unbalanced` is what the base model draws when no group is named, cut to the same

@@ -5,34 +5,52 @@
 #
 # | | |
 # |---|---|
-# | in | the synthetic set of notebook 02; the base model |
+# | in | a set of pictures (of notebook 02 or 02b); the base model |
 # | out | per seed `pytorch_lora_weights.safetensors` (stock `load_lora_weights` reads it), `losses.csv`, manifests |
 # | minutes | about 1 per seed in the study, 0.2 on smoke values |
 #
-# The loss is the ordinary denoising loss: nothing in it knows about fairness. What differs between
-# arms is the *data*: which images (balanced or not) under which captions (with the attributes, or
-# without). Where the caption drops the attributes, the plain prompt "a firefighter" is trained to
-# mean all of them.
+# In diversity fine-tuning the loss is the ordinary denoising loss: nothing in it knows about fairness.
+# What differs is the *data*: which images (balanced or not) under which captions (with the
+# attributes, or without). Where the caption drops the attributes, the plain prompt "a firefighter" is
+# trained to mean all of them. Other mitigations are other *recipes*:
+#
+# | recipe | what it does |
+# |---|---|
+# | `none` | nothing: the base model as it is |
+# | `denoising` | fine-tunes on the arm's pictures: DFT, its variants and controls, oversampling |
+# | `iterated` | DFT in rounds: measure, synthesise what is missing, go on |
+# | `concept_editing` | changes keys and values of the attention to the text, in closed form |
+# | `alignment` | lets the model draw, assigns groups to its images, and trains towards them |
+# | `adversarial` | a second network must not tell the group; batches must meet the target |
 
 # %%
 import pandas as pd
 from IPython.display import display
 
-from dft_lib import adapters, figures, finetune, params, stages
+from dft_lib import adapters, examples, figures, params, stages
 from dft_lib.paths import resolve
+from dft_lib.recipes import base as recipes
 
 # %% [markdown]
 # ## Parameters
 #
-# An arm's `train` changes any of the training values below for that arm alone; `train = None` is
-# an arm without training (the base model). The synthetic set is a small fixture in git.
+# An arm names a recipe (a module of `dft_lib.recipes`; `none`: the base model as it is) and the
+# pictures it may use (`data`); its `train` changes any of the values below for that arm alone, and
+# sets what only its recipe knows. `intervention` and `draw` belong to notebook 04. The synthetic
+# set is a small fixture in git.
 
 # %% tags=["parameters"]
 base = params.smoke_base()
 arm = "dft"
 label = "DFT"
+recipe = "denoising"
+data = "notebooks/fixtures/synthetic"
 train = {}
+intervention = "none"
+draw = {}
 images = "balanced"
+data_share = 1.0
+target = None
 captions = "dropped"
 method = "lora"
 rank = 4
@@ -49,7 +67,6 @@ caption_dropout = 0.1
 caption_mixup = 0.0
 lowest_timestep = 0
 training_seeds = [0]
-synthetic = "notebooks/fixtures/synthetic"
 checkpoint_every = 10
 out = "scratch/open/models"
 
@@ -62,7 +79,9 @@ out = "scratch/open/models"
 #
 # | parameter | meaning |
 # |---|---|
-# | `images`, `captions` | which set; attributes in the captions `dropped`, `kept` or `mixed` |
+# | `images`, `data_share` | which set of the arm's data, and how much of every cell |
+# | `captions` | attributes in the captions `dropped`, `kept`, `mixed`; `shuffled`: another profession's caption |
+# | `target` | shares to train towards, if not the study's |
 # | `method` | `lora`, or `full`: every weight of the U-Net |
 # | `text_encoder_lora` | LoRA on the text encoder's attention too |
 # | `preservation_share`, `person_share` | part of each batch that shows things, and people without a profession |
@@ -78,11 +97,11 @@ out = "scratch/open/models"
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Finetune, globals())
-treatment = params.Arm(label=label, train=train)
-chosen = params.training(settings, treatment)
+treatment = params.gather(params.Arm, globals())
+chosen = recipes.settings_of(treatment, settings)
 if chosen is not None:
-    pictures, index = finetune.read_synthetic(resolve(synthetic), chosen.images)
-    rows = finetune.select(index, chosen, training_seeds[0], base_settings.held_out)
+    pictures, index = examples.read_set(resolve(data), chosen.images)
+    rows = examples.select(index, chosen, training_seeds[0], base_settings.held_out)
     display(rows.groupby("kind").head(2)[["kind", "prompt", "text", "weight"]])
 
 # %% [markdown]
@@ -92,7 +111,7 @@ if chosen is not None:
 figures.use_style()
 if chosen is not None:
     first = pictures[rows.index[:12]]
-    display(figures.sheet({rows["text"].iloc[0]: {"first training images": first}}))
+    figure = figures.sheet({rows["text"].iloc[0]: {"first training images": first}})
 
 # %% [markdown]
 # ## Train
@@ -107,13 +126,15 @@ fifth = losses["step"] * 5 // settings.steps
 losses.groupby(["seed", fifth.rename("fifth")])["loss"].mean().unstack()
 
 # %% [markdown]
-# Mean loss per fifth of the training. It hardly falls, and that is right: the model could already draw these pictures. What moves
-# is *which* picture the plain caption leads to, and the loss, an average over all noise levels,
-# barely sees that. Only notebook 04 can tell.
+# Mean loss per fifth of the training. In DFT it hardly falls, and that is right: the model could already
+# draw these pictures. What moves is *which* picture the plain caption leads to, and the loss, an average
+# over all noise levels, barely sees that. Only notebook 04 can tell. (Other recipes log other things
+# too: `losses.columns`. In concept editing a step is a round, and the loss is the distance from the
+# target that the steering raters found.)
 
 # %%
 if len(losses):
-    figures.losses(losses)
+    figure = figures.losses(losses)
 
 # %% [markdown]
 # ## Load it anywhere

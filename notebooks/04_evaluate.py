@@ -30,8 +30,13 @@ from dft_lib.paths import resolve
 base = params.smoke_base()
 arm = "dft"
 label = "DFT"
+recipe = "denoising"
+data = "notebooks/fixtures/synthetic"
 train = {}
+intervention = "none"
+draw = {}
 training_seeds = [0]
+lexicon_folder = "lexicon"
 prompts = "notebooks/fixtures/prompts"
 models = "notebooks/fixtures/models"
 features = "convnet"
@@ -48,7 +53,8 @@ results = "scratch/open/results"
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Evaluate, globals())
-ratings = stages.evaluate_arm(base_settings, settings, arm)
+treatment = params.gather(params.Arm, globals())
+ratings = stages.evaluate_arm(base_settings, settings, arm, treatment)
 ratings[["prompt", "rated_role", "rated_gender", "rated_skin_tone"]].head(4)
 
 # %% [markdown]
@@ -72,7 +78,7 @@ table.loc[table["kind"] == "neutral", columns].head(12)
 
 # %%
 figures.use_style()
-figures.profession_shares(table.assign(arm=arm), {arm: label})
+figure = figures.profession_shares(table.assign(arm=arm), {arm: label})
 
 # %% [markdown]
 # ## The arm in short
@@ -111,7 +117,9 @@ pd.DataFrame({"role accuracy by perceived gender": summary["role_accuracy"]["gen
 nouns = list(dict.fromkeys(ratings.loc[ratings["kind"] == "neutral", "noun"]))[:4]
 count = int(min(8, ratings[ratings["kind"] == "neutral"].groupby(["seed", "noun"]).size().min()))
 folder = resolve(out) / arm
-figures.sheet({noun: {label: figures.first_images(folder, noun, count)} for noun in nouns})
+figure = figures.sheet(
+    {noun: {label: figures.first_images(folder, noun, count)} for noun in nouns}
+)
 
 # %% [markdown]
 # ## Try it

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from dft_lib import adapters, finetune, params, pipelines
+from dft_lib import adapters, examples, finetune, objectives, params, pipelines
 from dft_lib.sampling import Sampler
 from dft_lib.tensors import load_training_state
 from tests.test_sampling import REQUESTS
@@ -14,7 +14,7 @@ from tests.test_sampling import REQUESTS
 
 @pytest.fixture
 def chosen(study) -> params.Training:
-    return params.training(study.finetune, study.arms["dft"]).model_copy(
+    return params.training(study.finetune, study.arms["dft"].train, params.Training).model_copy(
         update={"steps": 6, "train_batch_size": 4}
     )
 
@@ -46,36 +46,36 @@ def drawn(index) -> np.ndarray:
 
 def fit(model, chosen, index, drawn, state, every=2, seed=1, dtype="float32"):
     pipeline = pipelines.load(str(model), device="cpu", dtype=dtype)
-    mine = finetune.usable(index, chosen.images)
-    rows = finetune.select(index[mine].reset_index(drop=True), chosen, seed, "folds")
-    moments = finetune.encode(pipeline, drawn[mine])
+    mine = examples.usable(index, chosen.images)
+    rows = examples.select(index[mine].reset_index(drop=True), chosen, seed, "folds")
+    moments = examples.encode(pipeline, drawn[mine])
     losses = finetune.train(
-        pipeline, finetune.examples(moments, rows), chosen,
+        pipeline, examples.examples(moments, rows), chosen,
         study_seed=3, seed=seed, state=state, checkpoint_every=every,
     )  # fmt: skip
-    return pipeline, losses
+    return pipeline, losses["loss"].to_numpy()
 
 
 def test_held_out_professions_and_rejected_images_never_train(index, chosen):
-    rows = finetune.select(index[finetune.usable(index, "balanced")], chosen, 0, "folds")
+    rows = examples.select(index[examples.usable(index, "balanced")], chosen, 0, "folds")
     assert set(rows["noun"]) == {"judge", "person", "dog"}
     assert (rows["weight"] > 0).all()
     assert set(rows["set"]) == {"balanced", "general"}
-    control = index[finetune.usable(index, "unbalanced")]
-    assert set(finetune.select(control, chosen, 1, "folds")["noun"]) == {"pilot", "person", "dog"}
+    control = index[examples.usable(index, "unbalanced")]
+    assert set(examples.select(control, chosen, 1, "folds")["noun"]) == {"pilot", "person", "dog"}
     assert set(control["set"]) == {"unbalanced", "general"}
 
 
 def test_captions(index, chosen):
-    dropped = finetune.select(index, chosen, 2, "folds")
+    dropped = examples.select(index, chosen, 2, "folds")
     assert not dropped["text"].str.contains("woman").any()
-    kept = finetune.select(index, chosen.model_copy(update={"captions": "kept"}), 2, "folds")
+    kept = examples.select(index, chosen.model_copy(update={"captions": "kept"}), 2, "folds")
     assert kept.loc[kept["set"] == "balanced", "text"].str.contains("woman").all()
 
 
 def test_nothing_left_to_train_on(index, chosen):
     with pytest.raises(ValueError, match="no training image is left"):
-        finetune.select(index[index["noun"] != "judge"], chosen, 0, "folds")
+        examples.select(index[index["noun"] != "judge"], chosen, 0, "folds")
 
 
 @pytest.mark.parametrize("text", [False, True])
@@ -85,8 +85,8 @@ def test_stock_diffusers_loads_the_same_model(
     chosen = chosen.model_copy(update={"text_encoder_lora": text, "learning_rate": 0.05})
     pipeline, losses = fit(random_model, chosen, index, drawn, tmp_path / "state")
     assert np.isfinite(losses).all()
-    adapters.save(pipeline, chosen, tmp_path / "a", {"arm": "x"})
-    adapters.save(pipeline, chosen, tmp_path / "b", {"arm": "x"})
+    adapters.save(pipeline, tmp_path / "a", {"arm": "x"}, whole_unet=chosen.method == "full")
+    adapters.save(pipeline, tmp_path / "b", {"arm": "x"}, whole_unet=chosen.method == "full")
     for name in (adapters.LORA_FILE, adapters.MANIFEST):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     # no path of this clone: adapters of two clones are the same bytes
@@ -103,7 +103,7 @@ def test_stock_diffusers_loads_the_same_model(
 def test_whole_unet(random_model, chosen, index, drawn, tmp_path, sampling):
     chosen = chosen.model_copy(update={"method": "full"})
     pipeline, _ = fit(random_model, chosen, index, drawn, tmp_path / "state")
-    adapters.save(pipeline, chosen, tmp_path / "a", {"arm": "x"})
+    adapters.save(pipeline, tmp_path / "a", {"arm": "x"}, whole_unet=chosen.method == "full")
     config = (tmp_path / "a" / "unet" / "config.json").read_text(encoding="utf-8")
     assert str(random_model) not in config
     again = adapters.load(pipelines.load(str(random_model), device="cpu"), tmp_path / "a")
@@ -126,7 +126,7 @@ def test_training_twice_gives_the_same_bytes(random_model, chosen, index, drawn,
     try:
         for name in "ab":
             pipeline, _ = fit(random_model, chosen, index, drawn, tmp_path / f"{name}.state", 100)
-            adapters.save(pipeline, chosen, tmp_path / name, {})
+            adapters.save(pipeline, tmp_path / name, {}, whole_unet=chosen.method == "full")
     finally:
         torch.set_num_threads(threads)
     one, two = (tmp_path / name / adapters.LORA_FILE for name in "ab")
@@ -145,7 +145,7 @@ def test_resume_gives_the_bytes_of_an_uninterrupted_run(
     resumed, again = fit(random_model, chosen, index, drawn, state)
     assert np.array_equal(losses, again)
     for folder, pipeline in (("a", whole), ("b", resumed)):
-        adapters.save(pipeline, chosen, tmp_path / folder, {})
+        adapters.save(pipeline, tmp_path / folder, {}, whole_unet=chosen.method == "full")
     one, two = (tmp_path / f / adapters.LORA_FILE for f in "ab")
     assert one.read_bytes() == two.read_bytes()
 
@@ -154,14 +154,14 @@ def test_a_broken_loss_stops_and_keeps_the_last_good_state(
     random_model, chosen, index, drawn, tmp_path, monkeypatch
 ):
     calls = []
-    real = finetune.denoising_loss
+    real = objectives.denoising_loss
 
     def breaks(*arguments):
         calls.append(1)
         loss = real(*arguments)
         return loss * float("nan") if len(calls) == 4 else loss
 
-    monkeypatch.setattr(finetune, "denoising_loss", breaks)
+    monkeypatch.setattr(objectives, "denoising_loss", breaks)
     with pytest.raises(FloatingPointError, match=r"became nan at step 3.*learning_rate.*kept in"):
         fit(random_model, chosen, index, drawn, tmp_path / "state", every=100)
     pipeline = pipelines.load(str(random_model), device="cpu")
@@ -188,19 +188,20 @@ def test_half_precision_models_train_full_precision_adapters(
 def test_arms_of_one_seed_see_the_same_draws(random_model, chosen, index, drawn, tmp_path):
     """Arms that differ in captions alone train on the same latents, noise and timesteps."""
     seen = {"dropped": [], "kept": []}
-    real = finetune.denoising_loss
+    real = objectives.denoising_loss
     for captions, calls in seen.items():
 
-        def record(unet, schedule, clean, noise, timestep, hidden, calls=calls):
-            calls.append((clean.clone(), noise.clone(), timestep.clone(), hidden.clone()))
-            return real(unet, schedule, clean, noise, timestep, hidden)
+        def record(pipeline, schedule, clean, noise, timestep, given, calls=calls):
+            hidden = given.hidden.clone()
+            calls.append((clean.clone(), noise.clone(), timestep.clone(), hidden))
+            return real(pipeline, schedule, clean, noise, timestep, given)
 
-        finetune.denoising_loss = record
+        objectives.denoising_loss = record
         try:
             arm = chosen.model_copy(update={"captions": captions, "caption_dropout": 0.0})
             fit(random_model, arm, index, drawn, tmp_path / captions)
         finally:
-            finetune.denoising_loss = real
+            objectives.denoising_loss = real
     assert len(seen["kept"]) == chosen.steps
     for one, two in zip(*seen.values(), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one[:3], two[:3], strict=True))
@@ -210,10 +211,10 @@ def test_arms_of_one_seed_see_the_same_draws(random_model, chosen, index, drawn,
 def test_synthetic_set_that_does_not_fit_its_index(tmp_path, pictures, records):
     from dft_lib import shards
 
-    with pytest.raises(FileNotFoundError, match="run notebook 02_synthesis first"):
-        finetune.read_synthetic(tmp_path, "balanced")
+    with pytest.raises(FileNotFoundError, match="run notebook 02 first"):
+        examples.read_set(tmp_path, "balanced")
     shards.write(tmp_path / "shards" / "shard-00000.parquet", pictures, records)
     records.assign(sha256="0").to_parquet(tmp_path / shards.INDEX)
     with pytest.raises(ValueError, match="does not belong to the shards"):
-        finetune.read_synthetic(tmp_path, "balanced")
+        examples.read_set(tmp_path, "balanced")
     shutil.rmtree(tmp_path / "shards")

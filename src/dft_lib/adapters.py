@@ -11,6 +11,7 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
+from dft_lib.conditioning import text_encoders
 from dft_lib.files import write_json
 from dft_lib.params import Training
 from dft_lib.paths import show
@@ -23,31 +24,32 @@ _TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 def attach(pipeline: Any, chosen: Training) -> dict[str, torch.nn.Parameter]:
     """Make the parts that `chosen` trains trainable; return them by name, in a fixed order."""
-    for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+    encoders = {name: encoder for name, (_, encoder) in text_encoders(pipeline).items()}
+    for part in (pipeline.unet, pipeline.vae, *encoders.values()):
         part.requires_grad_(False)
-    trained: dict[str, torch.nn.Parameter] = {}
     if chosen.method == "full":
         pipeline.unet.requires_grad_(True)
     elif chosen.lora_targets:
-        pipeline.unet.add_adapter(_config(chosen, chosen.lora_targets))
-    trained |= {f"unet.{k}": p for k, p in pipeline.unet.named_parameters() if p.requires_grad}
+        pipeline.unet.add_adapter(lora_config(chosen.rank, chosen.lora_targets))
     if chosen.text_encoder_lora:
-        pipeline.text_encoder.add_adapter(_config(chosen, _TEXT_TARGETS))
-        named = pipeline.text_encoder.named_parameters()
-        trained |= {f"text_encoder.{k}": p for k, p in named if p.requires_grad}
-    return trained
+        for encoder in encoders.values():
+            encoder.add_adapter(lora_config(chosen.rank, _TEXT_TARGETS))
+    return {
+        f"{name}.{k}": p
+        for name, part in {"unet": pipeline.unet, **encoders}.items()
+        for k, p in part.named_parameters()
+        if p.requires_grad
+    }
 
 
-def _config(chosen: Training, targets: list[str]) -> LoraConfig:
+def lora_config(rank: int, targets: list[str]) -> LoraConfig:
+    """Return LoRA layers of a rank that add their product with factor 1."""
     return LoraConfig(
-        r=chosen.rank,
-        lora_alpha=chosen.rank,
-        init_lora_weights="gaussian",
-        target_modules=sorted(targets),
+        r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=sorted(targets)
     )
 
 
-def save(pipeline: Any, chosen: Training, folder: Path, manifest: dict[str, Any]) -> None:
+def save(pipeline: Any, folder: Path, manifest: dict[str, Any], *, whole_unet: bool) -> None:
     """Write what was trained, and a manifest that says how.
 
     LoRA goes to ``pytorch_lora_weights.safetensors`` with its adapter metadata, so that stock
@@ -57,16 +59,15 @@ def save(pipeline: Any, chosen: Training, folder: Path, manifest: dict[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     layers: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
-    if chosen.method == "full":
+    if whole_unet:
         pipeline.unet.save_pretrained(folder / "unet")
         config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
         write_json(folder / "unet" / "config.json", config | {"_name_or_path": ""})
-    elif chosen.lora_targets:
-        layers["unet_lora_layers"] = get_peft_model_state_dict(pipeline.unet)
-        metadata |= _metadata("unet", pipeline.unet)
-    if chosen.text_encoder_lora:
-        layers["text_encoder_lora_layers"] = get_peft_model_state_dict(pipeline.text_encoder)
-        metadata |= _metadata("text_encoder", pipeline.text_encoder)
+    parts = {"unet": pipeline.unet} | {n: e for n, (_, e) in text_encoders(pipeline).items()}
+    for name, part in parts.items():
+        if getattr(part, "peft_config", None):
+            layers[f"{name}_lora_layers"] = get_peft_model_state_dict(part)
+            metadata |= _metadata(name, part)
     if layers:
 
         def write(weights: dict[str, torch.Tensor], path: str) -> None:
@@ -116,5 +117,5 @@ def load(pipeline: Any, folder: Path) -> Any:
         pipeline.unet = unet.to(pipeline.device, pipeline.unet.dtype).eval()
     if (folder / LORA_FILE).exists():
         pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
-        pipeline.fuse_lora()
+        pipeline.fuse_lora(list(text_encoders(pipeline)) + ["unet"])
     return pipeline

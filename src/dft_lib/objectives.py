@@ -1,12 +1,99 @@
-"""Training losses."""
+"""Training losses: the denoising loss, and the interface of objectives that add to it."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
+
+from dft_lib.conditioning import Conditioning, predict
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the training loop has drawn for one step.
+
+    Attributes
+    ----------
+    number : int
+        The step, from 0.
+    share : float
+        Part of the training that is done, 0 to 1.
+    rows : numpy.ndarray
+        int64 (n,): which examples.
+    plain : numpy.ndarray
+        bool (n,): examples whose caption was not replaced by the empty one.
+    clean, noise : torch.Tensor
+        Scaled latents and standard normal noise, (n, c, h, w).
+    timestep : torch.Tensor
+        int64 (n,).
+    given : Conditioning
+        The captions, with gradients where a text encoder learns.
+    rng : numpy.random.Generator
+        The step's own random stream, for further draws.
+    """
+
+    number: int
+    share: float
+    rows: np.ndarray
+    plain: np.ndarray
+    clean: torch.Tensor
+    noise: torch.Tensor
+    timestep: torch.Tensor
+    given: Conditioning
+    rng: np.random.Generator
+
+
+class Objective(Protocol):
+    """What a recipe minimises. Made after adapters are attached, so that it may hold the model.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Names of the numbers that are logged at every step; the first one is ``loss``.
+    rate : float
+        Learning rate of its own parameters, times the model's.
+    """
+
+    columns: tuple[str, ...]
+    rate: float
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Return what is trained beside the model and thrown away after it."""
+        ...
+
+    def __call__(self, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of one step and the other numbers to log."""
+        ...
+
+
+class Denoising:
+    """The denoising loss alone."""
+
+    columns: tuple[str, ...] = ("loss",)
+    rate = 1.0
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Nothing beside the model."""
+        return {}
+
+    def denoising(self, step: Step) -> torch.Tensor:
+        """Return the denoising loss of a step."""
+        return denoising_loss(
+            self.pipeline, self.schedule, step.clean, step.noise, step.timestep, step.given
+        )
+
+    def __call__(self, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the denoising loss."""
+        return self.denoising(step), {}
 
 
 def denoising_target(
@@ -30,18 +117,18 @@ def denoising_target(
 
 
 def denoising_loss(
-    unet: Any,
+    pipeline: Any,
     schedule: DDPMScheduler,
     clean: torch.Tensor,
     noise: torch.Tensor,
     timestep: torch.Tensor,
-    hidden: torch.Tensor,
+    given: Conditioning,
 ) -> torch.Tensor:
     """Mean squared error of the U-Net's prediction (the "simple" loss of Ho et al. 2020, eq. 14).
 
     Parameters
     ----------
-    unet : diffusers.UNet2DConditionModel
+    pipeline : diffusers.DiffusionPipeline
         The model.
     schedule : diffusers.DDPMScheduler
         The model's own noise schedule.
@@ -49,8 +136,8 @@ def denoising_loss(
         Scaled latents and standard normal noise, (n, c, h, w).
     timestep : torch.Tensor
         int64, (n,), 0 to 999.
-    hidden : torch.Tensor
-        Text embeddings, (n, tokens, width).
+    given : Conditioning
+        The captions.
 
     Returns
     -------
@@ -58,6 +145,6 @@ def denoising_loss(
         Scalar.
     """
     noisy = schedule.add_noise(clean, noise, timestep)
-    prediction = unet(noisy, timestep, encoder_hidden_states=hidden).sample
+    prediction = predict(pipeline, noisy, timestep, given)
     target = denoising_target(schedule, clean, noise, timestep)
     return F.mse_loss(prediction.float(), target.float())

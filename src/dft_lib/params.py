@@ -14,22 +14,24 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
+from pydantic import Field, ValidationError, model_validator
 
 from dft_lib.paths import ROOT, show
 from dft_lib.raters.wall import require_apart
+from dft_lib.schema import Group, first_problem, gravest, read_yaml
 
 GroupType = TypeVar("GroupType", bound="Group")
+TrainingType = TypeVar("TrainingType", bound="Training")
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z_0-9]+$")]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
-class Group(BaseModel):
-    """A group of parameters: strict types, no unknown keys, not changed after reading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+def require_sum(field: str, shares: dict[str, float]) -> None:
+    """Refuse shares that do not sum to 1."""
+    if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+        raise ValueError(f"{field} sums to {sum(shares.values()):g}: make its shares sum to 1")
 
 
 class Base(Group):
@@ -58,11 +60,7 @@ class Base(Group):
                 raise ValueError(
                     f"target.{attribute} has no rater: name one in steer and in judge"
                 )
-            if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
-                raise ValueError(
-                    f"target.{attribute} sums to {sum(shares.values()):g}: "
-                    "make its shares sum to 1"
-                )
+            require_sum(f"target.{attribute}", shares)
         return self
 
 
@@ -95,11 +93,26 @@ class Synthesis(Group):
     audit_file: str
 
 
+class Real(Group):
+    """02b: pictures that no model drew.
+
+    ``source`` is "emoji", a folder of labelled photographs in Parquet shards, or null: none.
+    """
+
+    prompts: str
+    source: str | None
+    images_per_profession: Positive
+    shard_size: Positive
+    out: str
+
+
 class Training(Group):
     """How one model is fine-tuned. An arm's ``train`` may change any of these."""
 
-    images: Literal["balanced", "unbalanced"]
-    captions: Literal["dropped", "kept", "mixed"]
+    images: str
+    data_share: Annotated[float, Field(gt=0, le=1)]
+    target: dict[str, dict[str, Share]] | None
+    captions: Literal["dropped", "kept", "mixed", "shuffled"]
     method: Literal["lora", "full"]
     rank: Positive
     lora_targets: list[str]
@@ -121,6 +134,8 @@ class Training(Group):
             raise ValueError("lora_targets is empty and text_encoder_lora is off: name a target")
         if self.preservation_share + self.person_share >= 1:
             raise ValueError("preservation_share and person_share leave nothing for professions")
+        for attribute, shares in (self.target or {}).items():
+            require_sum(f"target.{attribute}", shares)
         return self
 
 
@@ -128,22 +143,31 @@ class Finetune(Training):
     """03: defaults of the training, and where things are."""
 
     training_seeds: Seeds
-    synthetic: str
     checkpoint_every: Positive
     out: str
 
 
 class Arm(Group):
-    """One treatment: what it changes of the training, or ``train: null`` for none."""
+    """One treatment: a training recipe or none, an intervention at sampling time or none.
+
+    ``recipe`` and ``intervention`` name modules of `dft_lib.recipes` and
+    `dft_lib.interventions`; ``train`` and ``draw`` are their settings, ``data`` is the set of
+    pictures that the recipe may train on.
+    """
 
     label: str
-    train: dict[str, Any] | None
+    recipe: Name
+    data: str
+    train: dict[str, Any]
+    intervention: Name
+    draw: dict[str, Any]
 
 
 class Evaluate(Group):
     """04: where the models are and where ratings and results go."""
 
     training_seeds: Seeds
+    lexicon_folder: str
     prompts: str
     models: str
     features: str
@@ -172,6 +196,7 @@ class Params(Group):
     base: Base
     prompts: Prompts
     synthesis: Synthesis
+    real: Real
     finetune: Finetune
     evaluate: Evaluate
     figures: Figures
@@ -180,10 +205,17 @@ class Params(Group):
     @model_validator(mode="after")
     def _arms_fit(self) -> Params:
         for name, arm in self.arms.items():
-            try:
-                training(self.finetune, arm)
-            except ValidationError as error:
-                raise ValueError(f"arms.{name}.train.{_first(error)}") from error
+            for field, module in (("train", arm.recipe), ("draw", arm.intervention)):
+                if module == "none" and getattr(arm, field):
+                    raise ValueError(
+                        f"arms.{name}.{field} has settings, but nothing takes them: name a module "
+                        "or make it {}"
+                    )
+            if arm.recipe == "denoising":
+                try:
+                    training(self.finetune, arm.train, Training)
+                except ValidationError as error:
+                    raise ValueError(f"arms.{name}.train.{first_problem(error)}") from error
         judges = sorted(set(self.base.judge.values()))
         if self.evaluate.features not in judges:
             raise ValueError(
@@ -201,41 +233,26 @@ class Params(Group):
         return self
 
 
-def training(finetune: Finetune, arm: Arm) -> Training | None:
-    """Return the training of one arm: the defaults with the arm's changes, or None."""
-    if arm.train is None:
-        return None
+def training(
+    finetune: Finetune, train: dict[str, Any], settings: type[TrainingType]
+) -> TrainingType:
+    """Return the training of one arm: the defaults with the arm's changes.
+
+    Parameters
+    ----------
+    finetune : Finetune
+        The defaults.
+    train : dict
+        The arm's ``train``.
+    settings : type
+        `Training`, or a recipe's own settings, which add to the common ones.
+    """
     defaults = {name: getattr(finetune, name) for name in Training.model_fields}
-    return Training.model_validate(defaults | arm.train)
-
-
-def _gravest(error: ValidationError) -> Any:
-    """Return the problem to report: a misspelt name explains the one that is then missing."""
-    problems = error.errors(include_url=False)
-    return min(problems, key=lambda p: p["type"] != "extra_forbidden")
-
-
-def _first(error: ValidationError) -> str:
-    """Say the first thing that is wrong: field, what was expected, what was found, a remedy."""
-    problem = _gravest(error)
-    field = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"{field} is no parameter; remove it or mend its spelling"
-    if problem["type"] == "missing":
-        return f"{field} is missing; add it (params.yaml in the repository shows every field)"
-    if problem["type"] == "value_error":
-        text = str(problem["ctx"]["error"])
-        return (
-            f"{field}.{text}"
-            if field and not text.startswith(("arms.", "figures.", "evaluate."))
-            else text
-        )
-    found = problem["input"]
-    return f"{field}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r}"
+    return settings.model_validate(defaults | train)
 
 
 def _suggest(values: Any, error: ValidationError) -> str:
-    problem = _gravest(error)
+    problem = gravest(error)
     if problem["type"] != "extra_forbidden":
         return ""
     known: list[str] = []
@@ -246,23 +263,6 @@ def _suggest(values: Any, error: ValidationError) -> str:
     known = list(getattr(model, "model_fields", {}))
     close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML 1.2 file into plain Python values.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        With one sentence, if the file is missing or is not YAML.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{show(path)} is missing: restore it with `git checkout`")
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        raise ValueError(f"{show(path)}, line {line}: not valid YAML; mend that line") from error
 
 
 def load(path: Path = ROOT / "params.yaml") -> Params:
@@ -279,7 +279,9 @@ def load(path: Path = ROOT / "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{show(path)}: {_first(error)}{_suggest(values, error)}") from None
+        raise ValueError(
+            f"{show(path)}: {first_problem(error)}{_suggest(values, error)}"
+        ) from None
 
 
 def gather(group: type[GroupType], values: dict[str, Any]) -> GroupType:
@@ -294,7 +296,7 @@ def gather(group: type[GroupType], values: dict[str, Any]) -> GroupType:
     try:
         return group.model_validate(chosen)
     except ValidationError as error:
-        raise ValueError(f"the parameters cell: {_first(error)}") from None
+        raise ValueError(f"the parameters cell: {first_problem(error)}") from None
 
 
 def smoke_base() -> dict[str, Any]:

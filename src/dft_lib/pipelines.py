@@ -115,12 +115,7 @@ def load(
     if not hasattr(pipeline, "unet") or not hasattr(pipeline, "vae"):
         raise ValueError(
             f"{model} is a {type(pipeline).__name__}: the study needs a latent pipeline with a "
-            "U-Net (Stable Diffusion 1.x or 2.x)"
-        )
-    if hasattr(pipeline, "text_encoder_2"):
-        raise ValueError(
-            f"{model} has two text encoders, which the study cannot use yet: choose a Stable "
-            "Diffusion 1.x or 2.x model"
+            "U-Net (Stable Diffusion 1.x, 2.x or XL)"
         )
     if (prediction := pipeline.scheduler.config.prediction_type) not in PREDICTION_TYPES:
         raise ValueError(

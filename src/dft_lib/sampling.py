@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
+from dft_lib import conditioning
+from dft_lib.conditioning import Conditioning
+from dft_lib.interventions.base import Intervention, Plan
 from dft_lib.noise import initial_noise
 from dft_lib.prompts import Request
 
@@ -57,30 +60,52 @@ class Sampler:
         A latent text-to-image pipeline with a U-Net, adapters already loaded.
     settings : SamplingSettings
         Recorded numerics.
+    intervention : Intervention, optional
+        What the arm changes at sampling time; by default nothing.
     """
 
-    def __init__(self, pipeline: Any, settings: SamplingSettings) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        settings: SamplingSettings,
+        intervention: Intervention | None = None,
+    ) -> None:
         self.pipeline, self.settings = pipeline, settings
+        self.intervention = intervention
         self.scheduler = make_scheduler(settings.scheduler, pipeline.scheduler.config)
         unet = pipeline.unet
         self.shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
-        self._encoded: dict[str, torch.Tensor] = {}
+        self._encoded: dict[str, Conditioning] = {}
 
     @torch.inference_mode()
-    def encode(self, prompt: str) -> torch.Tensor:
-        """Return the prompt's text embedding, shape (tokens, width); each prompt once."""
+    def encode(self, prompt: str) -> Conditioning:
+        """Return the conditioning of one prompt, a batch of 1; each prompt is encoded once."""
         if prompt not in self._encoded:
-            embedding, _ = self.pipeline.encode_prompt(
-                prompt, self.pipeline.device, 1, do_classifier_free_guidance=False
-            )
-            self._encoded[prompt] = embedding[0]
+            tokens = conditioning.tokenize(self.pipeline, [prompt])
+            self._encoded[prompt] = conditioning.encode(self.pipeline, tokens)
         return self._encoded[prompt]
+
+    def encode_all(self, prompts: Sequence[str]) -> Conditioning:
+        """Return the conditioning of several prompts."""
+        return conditioning.concatenate([self.encode(prompt) for prompt in prompts])
+
+    def plan(self, request: Request) -> Plan:
+        """Say how a request is drawn."""
+        if self.intervention is None:
+            return Plan(request, request.prompt)
+        return self.intervention.plan(request)
 
     @torch.inference_mode()
     def batch(self, requests: Sequence[Request]) -> np.ndarray:
         """Draw at most `batch_size` images; uint8, shape (n, height, width, 3)."""
+        return self.decode(self.latents(requests))[: len(requests)]
+
+    @torch.inference_mode()
+    def latents(self, requests: Sequence[Request]) -> torch.Tensor:
+        """Draw a padded batch without decoding it: scaled latents, (batch_size, c, h, w)."""
         size, pipeline = self.settings.batch_size, self.pipeline
         padded = [*requests, *[requests[-1]] * (size - len(requests))]
+        plans = [self.plan(r) for r in padded]
         noise = np.stack(
             [
                 initial_noise(self.settings.study_seed, r.prompt_id, r.replicate, self.shape)
@@ -89,25 +114,32 @@ class Sampler:
         )
         device, dtype = pipeline.device, pipeline.unet.dtype
         latents = torch.from_numpy(noise).to(device, dtype)
-        hidden = torch.stack([self.encode(r.prompt) for r in padded])
+        given = self.encode_all([plan.prompt for plan in plans])
+        guide = self.intervention.guide(self, plans) if self.intervention else None
         guided = self.settings.guidance_scale > 1
         if guided:
-            empty = self.encode("").expand_as(hidden)
-            hidden = torch.cat([empty, hidden])
+            given = conditioning.concatenate([self.encode_all([""] * size), given])
         self.scheduler.set_timesteps(self.settings.num_inference_steps, device=device)
         latents = latents * self.scheduler.init_noise_sigma
-        for t in self.scheduler.timesteps:
-            model_input = torch.cat([latents, latents]) if guided else latents
-            model_input = self.scheduler.scale_model_input(model_input, t)
-            output = pipeline.unet(model_input, t, encoder_hidden_states=hidden).sample
+        for step, t in enumerate(self.scheduler.timesteps):
+            scaled = self.scheduler.scale_model_input(latents, t)
+            model_input = torch.cat([scaled, scaled]) if guided else scaled
+            output = conditioning.predict(pipeline, model_input, t, given)
             if guided:
-                without, given = output.chunk(2)
-                output = without + self.settings.guidance_scale * (given - without)
+                without, asked = output.chunk(2)
+                output = without + self.settings.guidance_scale * (asked - without)
+            if guide is not None:
+                output = guide(step, scaled, t, output)
             latents = self.scheduler.step(output, t, latents).prev_sample
-        config = pipeline.vae.config
-        latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
-        images = pipeline.vae.decode(latents.to(pipeline.vae.dtype)).sample
-        return pixels(images)[: len(requests)]
+        return latents
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Decode scaled latents into uint8 pictures, (n, height, width, 3)."""
+        vae = self.pipeline.vae
+        shift = getattr(vae.config, "shift_factor", None) or 0
+        latents = latents / vae.config.scaling_factor + shift
+        return pixels(vae.decode(latents.to(vae.dtype)).sample)
 
     def draw(self, requests: Sequence[Request]) -> Iterator[tuple[int, np.ndarray]]:
         """Draw all requests in their order; yields (index of the first, pixels) per batch."""

@@ -18,6 +18,7 @@ from dft_lib.paths import show
 from dft_lib.prompts import Request
 from dft_lib.sampling import Sampler
 
+ATTRIBUTES_DRAWN = ("gender", "skin_tone")  # what an intervention may have drawn, "" if nothing
 log = logging.getLogger(__name__)
 
 
@@ -64,8 +65,11 @@ def draw_shards(
             f"shard_size {shard_size} is not a multiple of base.batch_size {size}; make it one"
         )
     listed, records = prompts.requests(grid)
+    plans = [sampler.plan(request) for request in listed]
     records = records.assign(
         **about,
+        drawn_prompt=[plan.prompt for plan in plans],
+        **{f"drawn_{a}": [plan.drawn.get(a, "") for plan in plans] for a in ATTRIBUTES_DRAWN},
         **asdict(sampler.settings),
         threads=torch.get_num_threads(),
         device=sampler.pipeline.device.type,

@@ -3,6 +3,7 @@
 from dft_lib.stages.evaluate import evaluate_arm
 from dft_lib.stages.finetune import train_arm
 from dft_lib.stages.prompts import make_prompts
+from dft_lib.stages.real import collect_real
 from dft_lib.stages.synthesis import synthesise
 
-__all__ = ["evaluate_arm", "make_prompts", "synthesise", "train_arm"]
+__all__ = ["collect_real", "evaluate_arm", "make_prompts", "synthesise", "train_arm"]

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dft_lib import adapters, evaluation, pipelines, prompts, shards, synthesis, work
+from dft_lib import adapters, evaluation, lexicon, pipelines, prompts, shards, synthesis, work
 from dft_lib.files import write_json, write_table
-from dft_lib.params import Base, Evaluate
+from dft_lib.interventions.base import Setting, open_intervention
+from dft_lib.params import Arm, Base, Evaluate
 from dft_lib.paths import resolve, show
 from dft_lib.raters.panel import Panel
 from dft_lib.raters.wall import require_apart
 from dft_lib.sampling import Sampler, SamplingSettings
 
 
-def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
+def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.DataFrame:
     """04: draw and judge every prompt with every model of one arm; return the ratings.
 
     Writes images and ratings to ``out/<arm>/``, and ``<arm>.json`` and ``<arm>.csv`` to
@@ -26,6 +27,12 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
     models = resolve(settings.models) / name
     manifest = adapters.read_manifest(models)
     require_apart(base.steer, base.judge, manifest["raters_used"])
+    words = lexicon.load(settings.lexicon_folder)
+    setting = Setting(
+        base.study_seed, base.target, {a: words.words(a) for a in base.target},
+        (*words.professions["profession"], *words.people["noun"]),
+    )  # fmt: skip
+    intervention = open_intervention(arm.intervention, arm.draw, setting)
     grid_path = resolve(settings.prompts) / "evaluation.csv"
     grid = prompts.read_grid(grid_path)
     missing = sorted(set(settings.training_seeds) - set(manifest["seeds"]))
@@ -33,8 +40,12 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
         raise ValueError(f"{show(models)} has no model of seed {missing[0]}: run 03 for this arm")
     out = resolve(settings.out) / name
     about: dict[str, Any] = {"arm": name, **pipelines.record(base.model, base.revision)}
-    key: list[Any] = [about, base.model_dump(), settings.model_dump()]
-    key += [work.hash_of(grid_path), work.hash_of(models)]
+    key: list[Any] = [about, base.model_dump(), settings.model_dump(), arm.model_dump()]
+    key += [
+        work.hash_of(resolve(settings.lexicon_folder)),
+        work.hash_of(grid_path),
+        work.hash_of(models),
+    ]
     with work.workspace(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
         panel = Panel(base.judge)
@@ -47,7 +58,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
             if seed >= 0:
                 adapters.load(pipeline, models / f"seed-{seed}")
             paths = synthesis.draw_shards(
-                Sampler(pipeline, SamplingSettings.of(base)),
+                Sampler(pipeline, SamplingSettings.of(base), intervention),
                 grid,
                 publish / (f"seed-{seed}" if seed >= 0 else "base"),
                 shard_size=settings.shard_size,
@@ -71,6 +82,8 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str) -> pd.DataFrame:
         summary = evaluation.summarise(table, ratings, base.target)
         about_arm = {"arm": name, "label": manifest["label"], "judges": base.judge}
         about_arm |= {"raters": panel.about()}
+        about_arm |= {"intervention": arm.intervention, "cost": manifest["cost"]}
+        about_arm |= {"evaluations_per_step": intervention.evaluations}
         about_arm |= {"trained": manifest["training"] is not None, "features": settings.features}
         write_json(results / f"{name}.json", about_arm | summary)
     return ratings

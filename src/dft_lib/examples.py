@@ -1,0 +1,202 @@
+"""What an arm trains on: the pictures it may use, their captions and weights, their latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dft_lib import shards
+from dft_lib.lexicon import held_out
+from dft_lib.noise import keyed_rng
+from dft_lib.params import Training
+from dft_lib.paths import show
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training examples of one arm and seed.
+
+    Attributes
+    ----------
+    mean, std : torch.Tensor
+        Scaled latent moments, float32 (n, c, h, w).
+    captions : list of str
+        The distinct captions, the empty one last.
+    caption : numpy.ndarray
+        int64 (n,): index into `captions`.
+    weight : dict
+        Name of a part ("profession", "person", "general") -> weights (n,) that sum to 1.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    captions: list[str]
+    caption: np.ndarray
+    weight: dict[str, np.ndarray]
+
+
+def usable(index: pd.DataFrame, images: str) -> pd.Series:
+    """Say which rows an arm may train on: its own set and the general pictures, if kept."""
+    there = index.loc[index["weight"] > 0, "set"]
+    if images not in set(there):
+        raise ValueError(
+            f"no pictures of the set {images!r}; there are: {', '.join(sorted(set(there)))}. Mend "
+            "the arm's images or data"
+        )
+    return index["set"].isin([images, "general"]) & (index["weight"] > 0)
+
+
+def read_set(folder: Path, images: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """Read the pictures that an arm may train on, and their rows of the index.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The synthetic set.
+    images : str
+        The arm's ``images``, a name in the index's column ``set``.
+
+    Returns
+    -------
+    numpy.ndarray, pandas.DataFrame
+        uint8 (n, height, width, 3), and n rows numbered from 0.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the set is missing, damaged, or its index belongs to other shards.
+    """
+    index_path = folder / shards.INDEX
+    if not index_path.exists():
+        raise FileNotFoundError(f"{show(index_path)} is missing: run notebook 02 first")
+    pictures, records = shards.read_folder(folder / "shards")
+    index = pd.read_parquet(index_path)
+    if not index["sha256"].equals(records["sha256"]):
+        raise ValueError(
+            f"{show(index_path)} does not belong to the shards beside it: delete "
+            f"{show(folder)} and run `dvc repro` again"
+        )
+    rows = usable(index, images)
+    return pictures[rows.to_numpy()], index[rows].reset_index(drop=True)
+
+
+def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.DataFrame:
+    """Return the usable rows that train this arm and seed, with their training captions.
+
+    Professions held out for this seed are dropped; of every cell the first `data_share` of its
+    pictures stays; weights follow `target` if one is given. Captions (``text``) are the prompt
+    ("kept"), the prompt without attributes ("dropped"), either in turn ("mixed"), or the latter
+    exchanged at random among the pictures of people ("shuffled", a control).
+
+    Raises
+    ------
+    ValueError
+        If nothing is left to train on.
+    """
+    rows = index[[not held_out(fold, seed, mode) for fold in index["fold"]]].copy()
+    if not (rows["kind"] == "profession").any():
+        raise ValueError(
+            "no training image is left for this arm and seed: look at results/audit.json, or "
+            "raise prompts.professions and prompts.images_per_cell"
+        )
+    rows = _thinned(rows, chosen.data_share)
+    if chosen.target:
+        rows["weight"] = _retargeted(rows, chosen.target)
+    odd = np.arange(len(rows)) % 2 == 1
+    kept = {"kept": np.ones(len(rows), bool), "mixed": odd}
+    keep = kept.get(chosen.captions, np.zeros(len(rows), bool))
+    rows["text"] = np.where(keep, rows["prompt"], rows["caption"])
+    if chosen.captions == "shuffled":
+        people = rows.index[rows["kind"] != "general"]
+        order = keyed_rng("shuffled captions", seed).permutation(len(people))
+        rows.loc[people, "text"] = rows.loc[people, "text"].to_numpy()[order]
+    return rows
+
+
+def _cells(rows: pd.DataFrame) -> Any:
+    keys = ["kind", "noun", "gender", "skin_tone"]
+    return rows.groupby([rows[k] for k in keys], sort=False)
+
+
+def _thinned(rows: pd.DataFrame, share: float) -> pd.DataFrame:
+    """Keep the first share of every cell's pictures (at least one); a cell weighs as before."""
+    if share == 1:
+        return rows
+    place = _cells(rows).cumcount()
+    size = _cells(rows)["weight"].transform("size")
+    weight = _cells(rows)["weight"].transform("sum")
+    rows = rows[place < np.maximum(np.ceil(size * share - 1e-9), 1)].copy()
+    left = _cells(rows)["weight"].transform("sum")
+    rows["weight"] *= weight[rows.index] / left
+    return rows
+
+
+def _retargeted(rows: pd.DataFrame, target: dict[str, dict[str, float]]) -> pd.Series:
+    """Weigh every noun's cells by a target other than the study's; a noun weighs as before."""
+    share = pd.Series(1.0, index=rows.index)
+    for attribute, shares in target.items():
+        share *= rows[attribute].map(shares).fillna(1.0)
+    asked = rows[list(target)].ne("").all(axis=1)
+    before = _cells(rows)["weight"].transform("size")
+    wanted = rows["weight"].where(~asked, share / before)
+    noun = rows.groupby(["kind", "noun"], sort=False)["weight"].transform("sum")
+    return wanted * noun / wanted.groupby([rows["kind"], rows["noun"]]).transform("sum")
+
+
+@torch.inference_mode()
+def encode(pipeline: Any, pictures: np.ndarray, batch: int = 64) -> torch.Tensor:
+    """Encode pictures once into latent moments.
+
+    Returns
+    -------
+    torch.Tensor
+        Scaled means and standard deviations, float32 (2, n, c, h, w), on the CPU.
+    """
+    vae = pipeline.vae
+    scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
+    moments = []
+    for i in range(0, len(pictures), batch):
+        part = torch.from_numpy(pictures[i : i + batch]).permute(0, 3, 1, 2)
+        part = part.to(vae.device, vae.dtype) / 127.5 - 1
+        posterior = vae.encode(part).latent_dist
+        both = torch.stack([posterior.mean - shift, posterior.std]) * scale
+        moments.append(both.float().cpu())
+    # clone(): a tensor made under inference_mode cannot take part in autograd
+    return torch.cat(moments, 1).clone()
+
+
+def examples(moments: torch.Tensor, rows: pd.DataFrame) -> Examples:
+    """Bring together latents, captions and weights of the selected rows.
+
+    Parameters
+    ----------
+    moments : torch.Tensor
+        From `encode`, of all pictures that `read_set` returned.
+    rows : pandas.DataFrame
+        From `select`; its index says which pictures.
+    """
+    positions = torch.tensor(rows.index.to_numpy())
+    captions = [*rows["text"].drop_duplicates(), ""]
+    place = {text: i for i, text in enumerate(captions)}
+    weight = {}
+    for kind, group in rows.groupby("kind", sort=False):
+        values = np.where(rows["kind"] == kind, rows["weight"], 0.0)
+        weight[str(kind)] = values / group["weight"].sum()
+    caption = rows["text"].map(place).to_numpy()
+    return Examples(moments[0, positions], moments[1, positions], captions, caption, weight)
+
+
+def shares_of(chosen: Training, weight: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the share of a batch that each kind of example gets, of those that are there."""
+    wanted = {
+        "general": chosen.preservation_share,
+        "person": chosen.person_share,
+        "profession": 1 - chosen.preservation_share - chosen.person_share,
+    }
+    there = {kind: share for kind, share in wanted.items() if kind in weight and share > 0}
+    return {kind: share / sum(there.values()) for kind, share in there.items()}

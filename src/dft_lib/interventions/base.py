@@ -1,0 +1,117 @@
+"""The interface of interventions, and the draws that several of them make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from dft_lib.noise import keyed_rng
+from dft_lib.prompts import Request
+from dft_lib.schema import Group, first_problem
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an intervention may know: words and target, never a grid's columns or a judge.
+
+    Attributes
+    ----------
+    study_seed : int
+        Key of its draws.
+    target : dict
+        attribute -> {group: share}.
+    words : dict
+        attribute -> {group: word used in prompts}.
+    nouns : tuple of str
+        Nouns of people: professions, and "person" and its kin.
+    """
+
+    study_seed: int
+    target: Mapping[str, Mapping[str, float]]
+    words: Mapping[str, Mapping[str, str]]
+    nouns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One image as it will be drawn: its prompt, and the groups drawn for it (maybe none)."""
+
+    request: Request
+    prompt: str
+    drawn: Mapping[str, str] = field(default_factory=dict)
+
+
+class Guide(Protocol):
+    """Changes the noise prediction of a batch, step by step."""
+
+    def __call__(
+        self, step: int, latents: torch.Tensor, timestep: torch.Tensor, output: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the prediction to use instead of `output`, (n, c, h, w).
+
+        `latents` are scaled as the U-Net takes them; `step` counts from 0.
+        """
+        ...
+
+
+class Intervention:
+    """Plain sampling; interventions override what they change."""
+
+    evaluations = 1.0  # U-Net evaluations per image and step, without classifier-free guidance
+
+    def __init__(self, settings: Any, setting: Setting) -> None:
+        self.settings, self.setting = settings, setting
+
+    def plan(self, request: Request) -> Plan:
+        """Say how a request is drawn; depends on the request alone."""
+        return Plan(request, request.prompt)
+
+    def guide(self, sampler: Any, plans: Sequence[Plan]) -> Guide | None:
+        """Return what changes the predictions of this batch, if anything does."""
+        return None
+
+
+def draw_group(setting: Setting, attribute: str, request: Request) -> str:
+    """Draw a group of an attribute from the target, keyed by the image's noise key.
+
+    Never redrawn to force equal halves (a defect of published code): the draws of N images are
+    as uneven as N draws are.
+    """
+    groups = setting.target[attribute]
+    rng = keyed_rng(
+        setting.study_seed, "intervention", attribute, request.prompt_id, request.replicate
+    )
+    shares = np.array(list(groups.values()))
+    return list(groups)[rng.choice(len(groups), p=shares / shares.sum())]
+
+
+def open_intervention(name: str, draw: Mapping[str, Any], setting: Setting) -> Intervention:
+    """Open the intervention of an arm.
+
+    Raises
+    ------
+    ValueError
+        If there is no such module, or a setting is missing, unknown or mistyped.
+    """
+    path = f"dft_lib.interventions.{name}"
+    try:
+        module = import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:  # something that the module needs
+            raise
+        raise ValueError(
+            f"intervention {name!r} has no file src/dft_lib/interventions/{name}.py: mend the name"
+        ) from error
+    if not hasattr(module, "Settings"):  # base, people
+        raise ValueError(f"src/dft_lib/interventions/{name}.py is no intervention: mend the name")
+    try:
+        settings: Group = module.Settings.model_validate(dict(draw))
+    except ValidationError as error:
+        raise ValueError(f"the arm's draw ({name}): {first_problem(error)}") from None
+    return module.Intervention(settings, setting)

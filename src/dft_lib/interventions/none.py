@@ -1,0 +1,14 @@
+"""No intervention: the prompt as it is, the prediction as it is."""
+
+from __future__ import annotations
+
+from dft_lib.interventions import base
+from dft_lib.schema import Group
+
+
+class Settings(Group):
+    """Nothing to set."""
+
+
+class Intervention(base.Intervention):
+    """Plain sampling."""
