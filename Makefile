@@ -1,4 +1,5 @@
 # make repro [PROFILE=smoke]   rerun the study            make test   everything that is checked
+# make repro PROFILE=full PUBLISH=1   every arm (hours), copied to results/full/
 # make lab                     JupyterLab on the notebooks  make world  rebuild data/ (hours)
 # An active virtual or conda environment is used; otherwise .venv is made from the lock.
 PYTHON ?= python3.11
@@ -15,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 
 repro: data
 ifdef PROFILE
-	python -m dft_lib.profiles $(PROFILE)
+	python -m dft_lib.profiles $(PROFILE) $(if $(PUBLISH),--publish)
 else
 	dvc repro
 endif

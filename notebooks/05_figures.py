@@ -1,12 +1,12 @@
 # %% [markdown]
-# # 05 Figures: the study in five pictures
+# # 05 Figures: one table, and the pictures that go with it
 #
 # **Question.** Does diversity fine-tuning work, is it the balance that does it, and what does it cost?
 #
 # | | |
 # |---|---|
-# | in | `results/<arm>.csv` and `.json`, the arms' images, ratings and features |
-# | out | `results/metrics.json` (intervals, floors, tests), `paper/figures/*.pdf` and `.png`, `headline.csv` |
+# | in | `results/<arm>.csv` and `.json`, the arms' images, ratings and features; `benchmarks/minutes.csv` |
+# | out | `results/metrics.json` (intervals, floors, tests), `results/table.csv` and `.md`, `paper/figures/*.pdf` and `.png`, `headline.csv` |
 # | minutes | 0.6 |
 #
 # Arms are taken from the parameters, never from whatever files happen to lie around. Language:
@@ -14,10 +14,20 @@
 
 # %%
 import pandas as pd
+from IPython.display import Markdown
 
-from dft_lib import comparison, evaluated, figures, gap_figures, params, side_effects
+from dft_lib import (
+    comparison,
+    evaluated,
+    figures,
+    gap_figures,
+    params,
+    pareto,
+    results_table,
+    side_effects,
+)
 from dft_lib.calibration import Calibration
-from dft_lib.files import write_json, write_table
+from dft_lib.files import write_table, write_text
 from dft_lib.paths import resolve
 
 # %% [markdown]
@@ -29,9 +39,13 @@ from dft_lib.paths import resolve
 # %% tags=["parameters"]
 base = params.smoke_base()
 arms = ["base", "dft"]
+shown = ["base", "dft"]
+families = {"DFT": ["dft"]}
+dose = []
 ratings = "notebooks/fixtures/evaluation"
 results = "notebooks/fixtures/results"
 metrics_file = "scratch/open/metrics.json"
+minutes = "benchmarks/minutes.csv"
 calibration = "world/results/rater_confusion.csv"
 references = ["base"]
 sheet_professions = 2
@@ -41,13 +55,15 @@ out = "scratch/open/figures"
 # %% [markdown]
 # ## Read the arms
 #
-# In the order of the parameters; a missing arm stops here.
+# In the order of the parameters; a missing arm stops here. Figures without room for all arms have those
+# that are named under `shown`.
 
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Figures, globals())
 table, summaries = figures.read_results(resolve(results), arms)
 labels = {arm: summaries[arm]["label"] for arm in arms}
+few = {arm: labels[arm] for arm in shown if arm in labels}
 figures.use_style()
 
 # %% [markdown]
@@ -61,7 +77,7 @@ headline = figures.headline(summaries)
 write_table(resolve(out) / "headline.csv", headline)
 print("judges:", ", ".join(f"{k} by {v}" for k, v in base_settings.judge.items()))
 columns = "_gap_(seen|held_out|person)$|role|explicit|general|images|seeds"
-headline.set_index("label").filter(regex=columns).T
+headline.set_index("label").filter(regex=columns)
 
 # %% [markdown]
 # ## How to read a gap
@@ -91,7 +107,46 @@ errors = Calibration.read(resolve(calibration), base_settings.judge) if calibrat
 measured = comparison.compare(
     read, base_settings.target, space, references=references, calibration=errors
 )
-write_json(resolve(metrics_file), measured)
+comparison.write(resolve(metrics_file), measured)
+
+# %% [markdown]
+# ## The results in one table
+#
+# An arm per row: outcomes with intervals and tests, then what one model costs. Seconds are those of the
+# machine named below it, not of this run. `table.csv` has every column: differences from all reference
+# arms, p values, floors. An arm that aims at another target than the study's is measured against the
+# study's all the same: read its gap knowing that.
+
+# %%
+timed = results_table.read_minutes(resolve(minutes)) if minutes else None
+results_of_arms = results_table.results_table(measured, summaries, timed)
+text = results_table.as_markdown(results_of_arms, timed)
+tables = [resolve(metrics_file).with_name(name) for name in ("table.csv", "table.md")]
+write_table(tables[0], results_of_arms)
+write_text(tables[1], text)
+Markdown(text)
+
+# %% [markdown]
+# ## Fairness against side effects
+#
+# Lower left is better: a small gap, and explicit prompts ("a woman firefighter") followed as before.
+# The dashed line joins the arms that no other beats on both. It goes through point estimates and knows
+# nothing of the intervals (thin lines): two arms whose whiskers cross may well change places. And it knows
+# one side effect of several; the table has the others, and the cost.
+
+# %%
+figure = pareto.pareto(measured, labels, families)
+written = figures.save(figure, resolve(out), "pareto")
+
+# %% [markdown]
+# ## How many pictures?
+#
+# The gap against the number of training pictures, for arms that differ in nothing else: all train for as
+# many steps, so fewer pictures are seen more often. Only where the parameters name such arms (`dose`).
+
+# %%
+figure = gap_figures.dose(measured, summaries, dose)
+written += figures.save(figure, resolve(out), "dose") if figure else []
 
 # %% [markdown]
 # ## Seen beside held out
@@ -101,8 +156,8 @@ write_json(resolve(metrics_file), measured)
 # floor: near it, ask whether the bar ends in the hatched band, not whether the line reaches 0.
 
 # %%
-figure = gap_figures.gaps(measured, table, labels)
-written = figures.save(figure, resolve(out), "gaps")
+figure = gap_figures.gaps(measured, table, few)
+written += figures.save(figure, resolve(out), "gaps")
 
 # %% [markdown]
 # ## With the floor taken out
@@ -110,10 +165,11 @@ written = figures.save(figure, resolve(out), "gaps")
 # The root of the mean unbiased *squared* gap. The mean square of a fair model is 0 on average, its root a
 # little more (hatched). As a root mean square it lies above the mean gap where professions differ, so
 # compare it between arms only. The third panel
-# counts cells, gender x skin tone: even margins can hide uneven cells.
+# counts cells, gender x skin tone: even margins can hide uneven cells. All arms, in the colour of their
+# family.
 
 # %%
-figure = gap_figures.corrected(measured, labels)
+figure = gap_figures.corrected(measured, labels, families)
 written += figures.save(figure, resolve(out), "corrected")
 
 # %% [markdown]
@@ -123,8 +179,11 @@ written += figures.save(figure, resolve(out), "corrected")
 # whether they agree. With few professions even the smallest possible p is large, and "not significant"
 # then says nothing.
 
+# Below: the arms of `shown`; all are in `table.csv` and `metrics.json`.
+
 # %%
-pd.DataFrame(comparison.tests_table(measured))
+tests = pd.DataFrame(comparison.tests_table(measured))
+tests[tests["arm"].isin(few)]
 
 # %% [markdown]
 # ## What else changed
@@ -143,8 +202,7 @@ pd.DataFrame(side_effects.table_of(measured)).T
 # A dot is the share of usable images rated "woman". Professions are ordered by the first arm.
 
 # %%
-shown = [arm for arm in arms if arm in ("base", "unbalanced", "dft")]
-figure = figures.profession_shares(table, labels, shown)
+figure = figures.profession_shares(table, few)
 written += figures.save(figure, resolve(out), "professions")
 
 # %% [markdown]
@@ -161,12 +219,12 @@ written += figures.save(figure, resolve(out), "tones")
 # ## The pictures themselves
 #
 # The first images of each profession's plain prompt, from the same noise in both columns: not
-# picked. Left the first arm, right the last one, each by its first training seed.
+# picked. Left the first arm of `shown`, right the last one, each by its first training seed.
 
 # %%
 seen = table[(table["split"] == "seen") & (table["seed"] == table["seed"].min())]
 nouns = list(dict.fromkeys(seen.loc[seen["kind"] == "neutral", "noun"]))[:sheet_professions]
-folders = {labels[arm]: resolve(ratings) / arm for arm in (arms[0], arms[-1])}
+folders = {labels[arm]: resolve(ratings) / arm for arm in (list(few)[0], list(few)[-1])}
 rows = {
     noun: {k: figures.first_images(f, noun, sheet_images) for k, f in folders.items()}
     for noun in nouns
@@ -176,7 +234,7 @@ written += figures.save(figures.sheet(rows), resolve(out), "sheet")
 # %% [markdown]
 # ## Try it
 #
-# 1. After `make repro`: `arms = ["base", "dft", "unbalanced"]`, `ratings = "evaluation"`,
+# 1. After `make repro`: `arms = shown = ["base", "dft", "unbalanced"]`, `ratings = "evaluation"`,
 #    `results = "results"` (the sheet shows the first and the last arm). Can you tell the control from
 #    the base model?
 # 2. Which profession moved least? Look it up in `world/results/drawings-*.png` and in
@@ -185,5 +243,5 @@ written += figures.save(figures.sheet(rows), resolve(out), "sheet")
 
 # %%
 assert all(path.exists() for path in written)
-assert resolve(metrics_file).exists()
+assert all(path.exists() for path in [resolve(metrics_file), *tables])
 assert (resolve(out) / "headline.csv").exists()

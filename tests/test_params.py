@@ -2,8 +2,10 @@ import re
 
 import pytest
 
-from dft_lib import params
+from dft_lib import lexicon, params
+from dft_lib.interventions.base import Setting, open_intervention
 from dft_lib.paths import ROOT
+from dft_lib.recipes import base as recipes
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
@@ -26,8 +28,11 @@ def test_every_profile_is_valid(path):
         ("rank: 16", "rank: 16.5", r"finetune.rank: input should be a valid integer"),
         ("rank: 16", "rank: 0", r"finetune.rank: input should be greater than 0"),
         ("woman: 0.5", "woman: 0.6", r"base.target.gender sums to 1.1: make its shares sum to 1"),
-        ("captions: kept", "captions: keep", r"arms.dft_captions_kept.train.captions"),
-        ("captions: kept", "captons: kept", r"arms.dft_captions_kept.train.captons is no param"),
+        ("captions: mixed", "captions: mix", r"arms.dft_blended.train.captions"),
+        ("captions: mixed", "captons: mixed", r"arms.dft_blended.train.captons is no param"),
+        ("recipe: none", "recipe: 'no ne'", r"arms.base.recipe: string should match"),
+        ("train: {}", "train: {rank: 4}", r"arms.base.train has settings, but nothing takes them"),
+        ("target: null", "target: {gender: {woman: 0.6, man: 0.6}}", r"target.gender sums to 1.2"),
         ("arms: [base,", "arms: [bas,", r"figures.arms names 'bas'"),
         ("threads: 2", "threads: [2", r"line \d+: not valid YAML"),
         (
@@ -88,16 +93,39 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path):
 
 def test_an_arm_changes_only_what_it_names():
     chosen = params.load()
-    default = params.training(chosen.finetune, chosen.arms["dft"])
-    kept = params.training(chosen.finetune, chosen.arms["dft_captions_kept"])
-    assert params.training(chosen.finetune, chosen.arms["base"]) is None
-    assert kept == default.model_copy(update={"captions": "kept"})
+    default, blended = (
+        params.training(chosen.finetune, chosen.arms[name].train, params.Training)
+        for name in ("dft", "dft_blended")
+    )
+    assert blended == default.model_copy(update={"captions": "mixed", "caption_mixup": 0.7})
+
+
+def test_full_holds_the_default_study():
+    """The same arms under the same settings, so that DVC takes one's results for the other."""
+    default, full = params.load(), params.load(ROOT / "profiles" / "full.yaml")
+    for group in ("base", "prompts", "synthesis", "real", "finetune", "evaluate"):
+        assert getattr(default, group) == getattr(full, group)
+    assert {k: full.arms[k] for k in default.arms} == default.arms
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda p: p.stem)
+def test_every_arms_own_settings_are_valid(path):
+    chosen = params.load(path)
+    words = lexicon.load(chosen.evaluate.lexicon_folder)
+    setting = Setting(
+        1, chosen.base.target, {a: words.words(a) for a in chosen.base.target}, ("pilot",)
+    )
+    for arm in chosen.arms.values():
+        recipes.settings_of(arm, chosen.finetune)
+        open_intervention(arm.intervention, arm.draw, setting)
 
 
 def test_the_control_has_the_treatments_steps_and_size():
     chosen = params.load()
-    default = params.training(chosen.finetune, chosen.arms["dft"])
-    control = params.training(chosen.finetune, chosen.arms["unbalanced"])
+    default, control = (
+        params.training(chosen.finetune, chosen.arms[name].train, params.Training)
+        for name in ("dft", "unbalanced")
+    )
     assert control == default.model_copy(update={"images": "unbalanced"})
 
 

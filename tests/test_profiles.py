@@ -43,3 +43,19 @@ def test_an_archive_without_git_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(ValueError, match="no git work tree.*git clone"):
         profiles.clone(tmp_path / "p.yaml", tmp_path / "clone")
+
+
+def test_published_results_are_a_copy(repository, tmp_path):
+    target = tmp_path / "clone"
+    (target / "results").mkdir(parents=True)
+    (target / "results" / "table.csv").write_text("new")
+    (target / "paper" / "figures").mkdir(parents=True)
+    (target / "paper" / "figures" / "gaps.png").write_bytes(b"png")
+    (target / "dvc.lock").write_text("lock")
+    stale = repository / "results" / "full" / "old.json"
+    stale.parent.mkdir()
+    stale.write_text("{}")
+    out = profiles.publish(target, "full")
+    found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert found == {"table.csv", "figures/gaps.png", "dvc.lock"}
+    assert (repository / "results" / "base.json").exists()  # the default study's stay

@@ -6,7 +6,9 @@ arms share prompts and initial noise, so they are compared by differences per pr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,16 @@ from dft_lib.fairness import metrics, uncertainty
 from dft_lib.fairness.counts import Counts
 from dft_lib.fairness.intersections import mutual_information
 from dft_lib.fairness.report import fairness_report, plain
+from dft_lib.files import write_text
 from dft_lib.side_effects import side_effects
 
-SCHEMA = 1
+SCHEMA = 2
 PARTS = ("seen", "held_out", "person")
-_KEPT = ("prompts", "prompts_without_images", "seeds", "images", "shares", "per_prompt",
-         "pooled", "null_band", "notes")  # fmt: skip
+_KEPT = ("prompts", "prompts_without_images", "seeds", "images", "shares", "notes")
+# Fixed multiples of total_variation and l2_distance, which are kept.
+_REPEATED = ("l1_distance", "mean_absolute_deviation", "fairness_discrepancy")
+# Of the cells of two attributes and of the one prompt without a profession, only these.
+_FEW = ("parity_gap", "parity_gap_corrected", "min_max_ratio", "normalized_entropy")
 
 
 def counts_of(arm: Arm, part: str, attribute: str, groups: list[str]) -> Counts:
@@ -87,8 +93,8 @@ def _against(
     """Compare arms with a reference: gaps on each part, and explicit prompts."""
     found: dict[str, dict[str, Any]] = {name: {} for name in others}
     for part in PARTS:
-        if plain_part(reference, part).empty:
-            continue
+        if plain_part(reference, part)["prompt_id"].nunique() < 2:
+            continue  # nothing generalises over one prompt
         for attribute, wanted in all_attributes(target).items():
             theirs = _per_cell(reference, part, attribute, wanted)
             tests = {
@@ -123,11 +129,29 @@ def gaps(arm: Arm, target: Target) -> dict[str, Any]:
         for attribute, wanted in everything.items():
             counts = counts_of(arm, part, attribute, list(wanted))
             report = fairness_report(counts, list(wanted.values()), shared_noise=True)
-            found[part][attribute] = {key: report[key] for key in _KEPT}
+            found[part][attribute] = _kept(report, few=part == "person" or attribute not in target)
         for name in set(everything) - set(target):
             counts = counts_of(arm, part, name, list(everything[name]))
             pair = [len(groups) for groups in target.values()]
             found[part][name]["mutual_information"] = _information(counts, pair)
+    return found
+
+
+def _kept(report: dict[str, Any], *, few: bool) -> dict[str, Any]:
+    """Return what of a report stands in ``metrics.json``.
+
+    Left out are multiples of other metrics, and pooled metrics (all but the gap, which is to be
+    seen beside the mean): ``dft fairness`` computes them from ``results/<arm>.csv``.
+    """
+    found: dict[str, Any] = {key: report[key] for key in _KEPT}
+    for key, entries in (("per_prompt", report["per_prompt"]),
+                         ("null_band", report["null_band"]["per_prompt"])):  # fmt: skip
+        found[key] = {
+            name: entry for name, entry in entries.items()
+            if (name in _FEW if few else name not in _REPEATED)
+        }  # fmt: skip
+    found["null_band"] = {"per_prompt": found["null_band"]}
+    found["pooled"] = {"parity_gap": report["pooled"]["parity_gap"]}
     return found
 
 
@@ -226,3 +250,20 @@ def compare(
             for name, entry in _against(arms, others, arms[reference], target).items():
                 found[name][f"against_{reference}"] = entry
     return {"schema": SCHEMA, "target": target, "feature_space": space, "arms": found}
+
+
+def write(path: Path, measured: dict[str, Any], width: int = 120) -> None:
+    """Write ``metrics.json``: sorted, and on one line what fits there (25 arms are long)."""
+
+    def text(value: Any, depth: int) -> str:
+        flat = json.dumps(
+            value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
+        if not isinstance(value, dict) or depth + len(flat) <= width:
+            return flat
+        inside = (f"{json.dumps(k, ensure_ascii=False)}:{text(value[k], depth + 1)}"
+                  for k in sorted(value))  # fmt: skip
+        pad = "\n" + " " * (depth + 1)
+        return "{" + pad + ("," + pad).join(inside) + pad[:-1] + "}"
+
+    write_text(path, text(measured, 0) + "\n")

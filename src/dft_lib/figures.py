@@ -7,6 +7,7 @@ skin colours. Every figure says how many images, prompts and seeds stand behind 
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,37 @@ def palette(arms: list[str]) -> dict[str, Any]:
     return {arm: (0.55, 0.55, 0.55) if arm == "base" else next(colours) for arm in arms}
 
 
+# Of different lightness, each with its own mark: they stay apart without colour.
+FAMILY_STYLES = (("#7a7a7a", "s"), ("#e08a00", "^"), ("#8fc7ea", "D"), ("#0b4f8a", "o"),
+                 ("#b04a8f", "v"), ("#2f8f5b", "P"))  # fmt: skip
+
+
+def family_styles(
+    arms: list[str], families: dict[str, list[str]]
+) -> dict[str, tuple[str, str, str]]:
+    """Return each arm's family, colour and mark; arms of no family are "others"."""
+    of = {arm: name for name, members in families.items() for arm in members}
+    named = [name for name in families if any(arm in arms for arm in families[name])]
+    if any(arm not in of and arm != "base" for arm in arms):
+        named.append("others")
+    looks = {name: FAMILY_STYLES[i % len(FAMILY_STYLES)] for i, name in enumerate(named)}
+    return {
+        arm: ("base model", "black", "X") if arm == "base"
+        else (of.get(arm, "others"), *looks[of.get(arm, "others")])
+        for arm in arms
+    }  # fmt: skip
+
+
+def wrapped(labels: dict[str, str], width: int = 22) -> list[str]:
+    """Return labels on as many lines as they need, for the side of a plot."""
+    return ["\n".join(textwrap.wrap(label, width)) or label for label in labels.values()]
+
+
+def row_height(rows: int, most: float = 0.34, least: float = 0.25) -> float:
+    """Return inches per row: fewer where there are many, and still room for small text."""
+    return most if rows <= 8 else least
+
+
 def profession_shares(
     table: pd.DataFrame, labels: dict[str, str], shown: list[str] | None = None
 ) -> Figure:
@@ -118,8 +150,8 @@ def profession_shares(
         axis.set(title=title, xlim=(-0.03, 1.03), xlabel="share rated woman")
         axis.margins(y=0.03)
     handles = [plt.Line2D([], [], marker="o", ls="", color=colours[a]) for a in labels]
-    figure.legend(handles, labels.values(), loc="lower center", ncol=len(labels),
-                  bbox_to_anchor=(0.5, -0.04))  # fmt: skip
+    figure.legend(handles, labels.values(), loc="upper center", ncol=min(len(labels), 4),
+                  bbox_to_anchor=(0.5, 0))  # fmt: skip
     figure.tight_layout()
     return figure
 
@@ -128,14 +160,16 @@ def tone_distributions(table: pd.DataFrame, labels: dict[str, str], tones: list[
     """Distribution of perceived skin tone per arm over all neutral prompts, light to dark."""
     neutral = table[table["kind"] == "neutral"]
     columns = [f"skin_tone:{t}" for t in tones]
-    figure, axes = plt.subplots(1, 2, figsize=(6.5, 0.75 + 0.34 * len(labels)), sharey=True)
+    height = 0.75 + row_height(len(labels)) * len(labels)
+    figure, axes = plt.subplots(1, 2, figsize=(6.5, height), sharey=True)
+    names = wrapped(labels, 26)
     for axis, (split, title) in zip(axes, SPLIT_NAMES.items(), strict=True):
         counts = neutral[neutral["split"] == split].groupby("arm")[columns].sum()
         shares = counts.div(counts.sum(axis=1), axis=0).reindex(list(labels))
         left = np.zeros(len(shares))
         for tone, colour in zip(tones, SKIN["noto"], strict=True):
             width = shares[f"skin_tone:{tone}"].to_numpy()
-            axis.barh(list(labels.values()), width, left=left, color=colour, height=0.72,
+            axis.barh(range(len(labels)), width, left=left, color=colour, height=0.72,
                       edgecolor="white", linewidth=0.5, label=tone)  # fmt: skip
             for y, (x, w) in enumerate(zip(left, width, strict=True)):
                 if w >= 0.06:
@@ -143,13 +177,14 @@ def tone_distributions(table: pd.DataFrame, labels: dict[str, str], tones: list[
                     axis.text(x + w / 2, y, f"{w:.2f}".lstrip("0"), ha="center", va="center",
                               fontsize=6.5, color="white" if dark else "black")  # fmt: skip
             left = left + width
-        axis.invert_yaxis() if axis is axes[0] else None
         axis.set(title=title, xlim=(0, 1), xlabel="share of usable images")
+        axis.set_yticks(range(len(labels)), names)
+        axis.set_ylim(len(labels) - 0.5, -0.5)
         axis.grid(visible=False)
         for edge in np.arange(1, len(tones)) / len(tones):
             axis.axvline(edge, color="black", lw=0.6, ls=":")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncol=len(tones),
-                  bbox_to_anchor=(0.5, -0.13))  # fmt: skip
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncol=len(tones),
+                  bbox_to_anchor=(0.5, 0))  # fmt: skip
     figure.tight_layout()
     return figure
 

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dft_lib.fairness import floors, metrics
-from dft_lib.figures import SPLIT_NAMES, palette
+from dft_lib.figures import SPLIT_NAMES, family_styles, palette, row_height, wrapped
 
 TITLES = {"gender": "perceived gender", "skin_tone": "perceived skin tone",
           "gender_x_skin_tone": "gender x skin tone"}  # fmt: skip
@@ -78,40 +78,92 @@ def gaps(measured: dict[str, Any], table: pd.DataFrame, labels: dict[str, str]) 
     return figure
 
 
-def corrected(measured: dict[str, Any], labels: dict[str, str]) -> Figure:
-    """Corrected gaps with 95 % intervals, seen (filled) and held out (open).
+def corrected(
+    measured: dict[str, Any], labels: dict[str, str], families: dict[str, list[str]]
+) -> Figure:
+    """Corrected gaps with 95 % intervals, seen (filled) and held out (open), coloured by family.
 
     The hatched band is the middle 95 % of fair models: the root of a mean square is not quite 0.
     """
-    colours = palette(list(labels))
+    looks = family_styles(list(labels), families)
     attributes = list(measured["arms"][next(iter(labels))]["neutral"]["seen"])
     figure, axes = plt.subplots(
-        1, len(attributes), figsize=(6.5, 0.9 + 0.32 * len(labels)), sharey=True, squeeze=False
-    )
+        1, len(attributes), sharey=True, squeeze=False,
+        figsize=(6.5, 0.9 + row_height(len(labels), 0.32, 0.28) * len(labels)),
+    )  # fmt: skip
     for axis, attribute in zip(axes[0], attributes, strict=True):
         for number, arm in enumerate(labels):
-            for offset, part in ((-0.16, "seen"), (0.16, "held_out")):
+            _, colour, mark = looks[arm]
+            for offset, part in ((-0.18, "seen"), (0.18, "held_out")):
                 if part not in measured["arms"][arm]["neutral"]:
                     continue
                 found = normalised(measured, arm, part, attribute, corrected=True)
                 y = number + offset
-                axis.fill_betweenx([y - 0.14, y + 0.14], found["null_low"], found["null_high"],
+                axis.fill_betweenx([y - 0.16, y + 0.16], found["null_low"], found["null_high"],
                                    facecolor="none", hatch="//////", edgecolor="0.6", lw=0,
                                    zorder=0)  # fmt: skip
-                axis.plot([found["low"], found["high"]], [y, y], color=colours[arm], lw=1.4)
-                axis.scatter(found["value"], y, s=20, zorder=3, edgecolor=colours[arm],
-                             facecolor=colours[arm] if part == "seen" else "white")  # fmt: skip
+                axis.plot([found["low"], found["high"]], [y, y], color=colour, lw=1.2)
+                axis.scatter(found["value"], y, s=13, zorder=3, edgecolor=colour, marker=mark,
+                             linewidth=0.9,
+                             facecolor=colour if part == "seen" else "white")  # fmt: skip
         axis.set(title=TITLES.get(attribute, attribute), xlim=(0, 1))
-        axis.set_yticks(range(len(labels)), list(labels.values()))
+        axis.set_yticks(range(len(labels)), wrapped(labels))
+        axis.tick_params(axis="y", labelsize=7 if len(labels) > 8 else 8)
         axis.grid(axis="y", visible=False)
-    axes[0][0].invert_yaxis()
-    middle = axes[0][len(attributes) // 2]
-    middle.set_xlabel("corrected gap (root mean square over professions), 95 % interval")
-    handles: list[Any] = [plt.Line2D([], [], marker="o", ls="", color="black"),
-               plt.Line2D([], [], marker="o", ls="", color="black", mfc="white")]  # fmt: skip
+        axis.set_ylim(len(labels) - 0.4, -0.6)
+    figure.supxlabel("corrected gap (root mean square over professions), 95 % interval",
+                     fontsize=plt.rcParams["axes.labelsize"])  # fmt: skip
+    handles: list[Any] = [plt.Line2D([], [], marker="o", ls="", color="0.4"),
+               plt.Line2D([], [], marker="o", ls="", color="0.4", mfc="white")]  # fmt: skip
     handles.append(plt.Rectangle((0, 0), 1, 1, fc="none", ec="0.6", hatch="//////", lw=0))
-    figure.legend(handles, ["seen", "held out", "fair model (95 %)"], loc="lower center", ncol=3,
-                  bbox_to_anchor=(0.5, -0.12))  # fmt: skip
+    named = list(dict.fromkeys(looks.values()))
+    handles += [plt.Line2D([], [], marker=m, ls="-", color=c, ms=5) for _, c, m in named]
+    names = ["seen", "held out", "fair model (95 %)", *(name for name, _, _ in named)]
+    figure.legend(handles, names, loc="upper center", ncol=4, bbox_to_anchor=(0.5, 0))
+    figure.tight_layout()
+    return figure
+
+
+def dose(
+    measured: dict[str, Any], summaries: dict[str, Any], arms: Sequence[str]
+) -> Figure | None:
+    """Corrected gap against the number of training pictures; None with fewer than two arms.
+
+    Arms that differ in that number only. Seen professions filled, held-out ones open; dotted: the
+    base model's seen professions; hatched: the middle 95 % of fair models.
+    """
+    sizes = {a: summaries[a].get("cost", {}).get("images_trained", 0) for a in arms}
+    sizes = {a: n for a, n in sorted(sizes.items(), key=lambda item: item[1]) if n > 0}
+    if len(sizes) < 2:
+        return None
+    figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.5), sharey=True)
+    for axis, attribute in zip(axes, ("gender", "skin_tone"), strict=True):
+        fair = []
+        for part, face, line, shift in (("seen", "C0", "-", 0.985),
+                                        ("held_out", "white", "--", 1.015)):  # fmt: skip
+            if any(part not in measured["arms"][a]["neutral"] for a in sizes):
+                continue
+            found = [normalised(measured, a, part, attribute, corrected=True) for a in sizes]
+            x = np.array(list(sizes.values())) * shift
+            for place, one in zip(x, found, strict=True):
+                axis.plot([place] * 2, [one["low"], one["high"]], color="C0", lw=0.9)
+            axis.plot(x, [one["value"] for one in found], ls=line, color="C0", marker="o", ms=5,
+                      mfc=face, label=SPLIT_NAMES[part])  # fmt: skip
+            fair += found
+        if "base" in measured["arms"]:
+            level = normalised(measured, "base", "seen", attribute, corrected=True)["value"]
+            axis.axhline(level, color="black", lw=0.9, ls=":", label="base model")
+        axis.axhspan(min(f["null_low"] for f in fair), max(f["null_high"] for f in fair),
+                     facecolor="none", hatch="//////", edgecolor="0.6", lw=0, zorder=0,
+                     label="fair model (95 %)")  # fmt: skip
+        axis.set(title=TITLES[attribute], ylim=(0, 1), xscale="log",
+                 xlim=(min(sizes.values()) / 1.3, max(sizes.values()) * 1.3),
+                 ylabel="corrected gap" if axis is axes[0] else "")  # fmt: skip
+        axis.set_xticks(list(sizes.values()), [f"{n:,.0f}" for n in sizes.values()])
+        axis.set_xticks([], minor=True)
+        axis.set_xlabel("training pictures (equal numbers of steps)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncol=4,
+                  bbox_to_anchor=(0.5, 0))  # fmt: skip
     figure.tight_layout()
     return figure
 

@@ -177,17 +177,27 @@ class Evaluate(Group):
 
 
 class Figures(Group):
-    """05: what is drawn."""
+    """05: what is drawn; `shown` where there is no room for all arms."""
 
     arms: Annotated[list[str], Field(min_length=1)]
+    shown: Annotated[list[str], Field(min_length=1)]
+    families: dict[str, list[str]]
+    dose: list[str]
     ratings: str
     results: str
     metrics_file: str
+    minutes: str | None
     calibration: str | None
     references: list[str]
     sheet_professions: Positive
     sheet_images: Positive
     out: str
+
+    def named(self) -> dict[str, list[str]]:
+        """Return every field that names arms."""
+        families = [arm for family in self.families.values() for arm in family]
+        return {"arms": self.arms, "shown": self.shown, "dose": self.dose,
+                "references": self.references, "families": families}  # fmt: skip
 
 
 class Params(Group):
@@ -222,8 +232,8 @@ class Params(Group):
                 f"evaluate.features names {self.evaluate.features!r}, which is no judge: use one "
                 f"of {', '.join(judges)}"
             )
-        for field in ("arms", "references"):
-            missing = sorted(set(getattr(self.figures, field)) - set(self.arms))
+        for field, names in self.figures.named().items():
+            missing = sorted(set(names) - set(self.arms))
             if missing:
                 raise ValueError(f"figures.{field} names {missing[0]!r}, which is not under arms")
         if len(set(self.finetune.training_seeds)) != len(self.finetune.training_seeds):

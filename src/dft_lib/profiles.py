@@ -57,11 +57,26 @@ def clone(profile: Path, target: Path) -> None:
     (target / ".dvc" / "config.local").write_text(config, encoding="utf-8")
 
 
+def publish(target: Path, name: str) -> Path:
+    """Copy a clone's results, figures and lock to ``results/<name>/``, to be committed."""
+    out = ROOT / "results" / name
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(target / "results", out, ignore=shutil.ignore_patterns(".gitignore"))
+    shutil.copytree(target / "paper" / "figures", out / "figures",
+                    ignore=shutil.ignore_patterns(".gitignore"))  # fmt: skip
+    shutil.copy2(target / "dvc.lock", out / "dvc.lock")
+    return out
+
+
 def main() -> None:
     """Clone and run ``dvc repro`` in the clone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("profile", help="name of a file in profiles/, without .yaml")
-    name = parser.parse_args().profile
+    parser.add_argument(
+        "--publish", action="store_true", help="copy results and figures to results/<profile>/"
+    )
+    arguments = parser.parse_args()
+    name = arguments.profile
     profile = ROOT / "profiles" / f"{name}.yaml"
     if not profile.exists():
         there = ", ".join(sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml")))
@@ -81,6 +96,8 @@ def main() -> None:
         done = subprocess.run(command, cwd=target, env=environment)
         if done.returncode:
             sys.exit(done.returncode)
+    if arguments.publish:
+        print(f"copied to {show(publish(target, name))}")
     print(
         f"results are in {show(target / 'results')}, figures in {show(target / 'paper/figures')}"
     )

@@ -31,6 +31,7 @@ def side_effects(arm: Arm, base: Arm | None, target: Target) -> dict[str, Any]:
     kinds = ("explicit", "general")
     return {
         "explicit": explicit,
+        "explicit_loss": _explicit_loss(arm, base, list(target)) if base else None,
         "general": as_entry(general),
         "role_accuracy": {a: _roles(arm.ratings, a, list(g)) for a, g in target.items()},
         "drop_out": {a: _drop_out(arm.ratings, a, list(g)) for a, g in target.items()},
@@ -39,6 +40,18 @@ def side_effects(arm: Arm, base: Arm | None, target: Target) -> dict[str, Any]:
         else None,
         "drift": {kind: _drift(arm, base, kind) for kind in kinds} if base else None,
     }
+
+
+def _explicit_loss(arm: Arm, base: Arm, attributes: list[str]) -> dict[str, float | None]:
+    """How much less often explicit prompts are followed than by the base model (mean).
+
+    Paired by prompt and seed: 0 is no loss, positive is worse, 1 is the most possible.
+    """
+    means = []
+    for one in (base, arm):
+        tables = [cells(one, "explicit", f"{a}:as_asked", "noun") for a in attributes]
+        means.append(sum(tables[1:], tables[0]) / len(tables))
+    return as_entry(uncertainty.bootstrap_interval(means[0].sub(means[1]).to_numpy()))
 
 
 def _people(ratings: pd.DataFrame) -> pd.DataFrame:
