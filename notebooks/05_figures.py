@@ -7,7 +7,7 @@
 # |---|---|
 # | in | `results/<arm>.csv` and `.json`, the arms' images, ratings and features; `benchmarks/minutes.csv` |
 # | out | `results/metrics.json` (intervals, floors, tests), `results/table.csv` and `.md`, `paper/figures/*.pdf` and `.png`, `headline.csv` |
-# | minutes | 0.6 |
+# | minutes | 0.1 per arm |
 #
 # Arms are taken from the parameters, never from whatever files happen to lie around. Language:
 # groups are *perceived* by the judges; "gap" is a measured disparity of this model on these prompts.

@@ -123,6 +123,7 @@ def killed_at(monkeypatch):
 
     return context
 
+
 def shaped_pipeline(shape: str, prediction_type: str) -> Any:
     """Return an untrained pipeline with the structure of Stable Diffusion 1.5 or of XL.
 
@@ -198,6 +199,7 @@ def shaped_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str
 
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.5, "dark": 0.5}}
+CELL = ("woman", "dark")
 NOUNS = [("profession", "artist", "0"), ("profession", "guard", "1"), ("person", "person", "")]
 
 
@@ -307,7 +309,7 @@ class SmallStudy:
             ["n/artist", "an artist", "neutral", "artist", "0", "", "", 2],
             ["n/guard", "a guard", "neutral", "guard", "1", "", "", 2],
             ["n/person", "a person", "person", "person", "", "", "", 2],
-            ["e/guard", "a dark-skinned woman guard", "explicit", "guard", "1", "woman", "dark", 1],
+            ["e/guard", "a dark-skinned woman guard", "explicit", "guard", "1", *CELL, 1],
             ["g/dog", "a dog", "general", "dog", "", "", "", 1],
         ]  # fmt: skip
         names = ["prompt_id", "prompt", "kind", "noun", "fold", "gender", "skin_tone", "images"]

@@ -274,9 +274,7 @@ def test_the_loop_ends_after_its_rounds_with_a_measurement(
     assert alpha["guard"] == pytest.approx([2 * 0.3 * 0.5, -2 * 0.3 * 0.5, 0, 0])
 
 
-def test_resumed_editing_goes_on_from_its_rounds(
-    small_study, random_model, tmp_path, monkeypatch
-):
+def test_resumed_editing_goes_on_from_its_rounds(small_study, random_model, tmp_path, monkeypatch):
     """Killed after a round and inside one; with the pictures of the model as it was."""
     study = small_study(random_model)
     train = {

@@ -102,9 +102,9 @@ def test_target_of_one_attribute_and_part_of_the_data(rows, chosen):
     target = {"gender": {"woman": 0.25, "man": 0.75}}
     moved = select(rows, chosen, target=target, data_share=0.5)
     people = moved[moved["kind"] != "general"]
-    share = people.groupby(["noun", "gender"])["weight"].sum() / people.groupby("noun")[
-        "weight"
-    ].sum()
+    share = (
+        people.groupby(["noun", "gender"])["weight"].sum() / people.groupby("noun")["weight"].sum()
+    )
     for (_, gender), value in share.items():
         assert value == pytest.approx(target["gender"][gender])
 

@@ -33,7 +33,8 @@ def test_thin(name):
     lines = [line for c in cells for line in c.splitlines() if line.strip()]
     assert len(text) >= len(cells)
     assert len(lines) <= 120
-    assert max(len(c.splitlines()) for c in cells) <= 25
+    values = [c.source for c in READ[name].cells if "parameters" in c.metadata.get("tags", [])]
+    assert max(len(c.splitlines()) for c in cells if c not in values) <= 25
     for cell in cells:
         assert not re.search(r"^\s*[!%]", cell, re.M)
         for node in ast.walk(ast.parse(cell)):

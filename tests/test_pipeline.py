@@ -66,7 +66,8 @@ def imports(path):
 
 @pytest.mark.parametrize("name", bodies())
 def test_stage_depends_on_all_code_that_decides_its_result(name):
-    starts = {"figures": ["figures.py", "gap_figures.py", "comparison.py"]}
+    drawn = ("figures", "gap_figures", "comparison", "pareto", "results_table")
+    starts = {"figures": [f"{name}.py" for name in drawn]}
     deps = paths(bodies()[name]["deps"])
     for module in set().union(
         *(imports(ROOT / "src" / "dft_lib" / s) for s in starts.get(name, [f"stages/{name}.py"]))

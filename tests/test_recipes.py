@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,10 @@ from dft_lib import adapters, conditioning, examples, finetune, rollout
 from dft_lib.recipes import adversarial, alignment, iterated
 from dft_lib.recipes.base import settings_of
 from dft_lib.recipes.iterated import allotted, cell_shares, corrected
-from dft_lib.sampling import Sampler, SamplingSettings
+from dft_lib.sampling import Sampler
 from dft_lib.stages.evaluate import evaluate_arm
 from dft_lib.stages.finetune import train_arm
-from tests.conftest import TARGET, every_other
+from tests.conftest import TARGET
 
 
 class Sign(nn.Module):
@@ -38,7 +37,7 @@ def steered(small_study, random_model, tmp_path, monkeypatch):
     """
     study = small_study(random_model)
     study.finetune = study.finetune.model_copy(
-        update={"steps": 30, "learning_rate": 5e-3, "rank": 4, "warmup_steps": 3}
+        update={"steps": 20, "learning_rate": 8e-3, "rank": 4, "warmup_steps": 3}
     )
 
     def women(pipeline, level=None):
@@ -76,17 +75,8 @@ def test_alignment_moves_shares_to_the_target(steered, share):
     assert ((fitted.log["assigned"] >= 0) & (fitted.log["assigned"] <= 1)).all()
 
 
-def test_alignment_without_weight_leaves_shares_to_the_denoising_loss(steered):
-    before, after, _ = steered(
-        "alignment", {"woman": 0.9, "man": 0.1}, images_per_prompt=8, gradient_steps=2,
-        transports=20, uncertainty=0.3, alignment_weight=0.0, image_weight=0.0,
-        learning_rate=1e-4,
-    )  # fmt: skip
-    assert after == pytest.approx(before, abs=0.05)
-
-
-@pytest.mark.parametrize("share", [0.5, 0.9])
-def test_the_moment_term_moves_shares_to_the_target(steered, share):
+def test_the_moment_term_moves_shares_to_the_target(steered):
+    share = 0.8
     before, after, _ = steered(
         "adversarial", {"woman": share, "man": 1 - share}, images_per_prompt=8,
         gradient_steps=2, moment_weight=20.0, adversary_weight=0.0, adversary_rate=1.0,
@@ -123,8 +113,8 @@ def two_clusters(study):
 def adversary_run(study, folder, weight, **changes):
     study.base = study.base.model_copy(update={"target": {"gender": {"woman": 0.5, "man": 0.5}}})
     train = {
-        "images": "balanced", "method": "full", "text_encoder_lora": False, "steps": 40,
-        "train_batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 1, "adversary_rate": 2.0,
+        "images": "balanced", "method": "full", "text_encoder_lora": False, "steps": 30,
+        "train_batch_size": 16, "learning_rate": 2e-3, "warmup_steps": 1, "adversary_rate": 2.0,
         "adversary_from": 300, "moment_weight": 0.0, "images_per_prompt": 2, "gradient_steps": 1,
         "caption_dropout": 0.0, "preservation_share": 0.0, "adversary_weight": weight,
     } | changes  # fmt: skip
@@ -138,7 +128,7 @@ def test_the_adversary_learns_and_the_model_misleads_it(small_study, random_mode
     study = small_study(random_model)
     _, free = adversary_run(study, tmp_path / "free", 0.0)
     _, hiding = adversary_run(study, tmp_path / "hiding", 0.5)
-    read = [fitted.log["adversary_gender"].tail(12).mean() for fitted in (free, hiding)]
+    read = [fitted.log["adversary_gender"].tail(10).mean() for fitted in (free, hiding)]
     assert read[0] > 0.85
     assert read[1] < read[0] - 0.2
     assert free.about == {} and free.raters == ()  # without the moment term nothing steers
@@ -196,7 +186,9 @@ def test_the_model_gets_the_adversarys_gradient_reversed(small_study, random_mod
         flat = {k: v.flatten() for k, v in part.items() if v is not None}
         model[weight] = torch.cat([v for k, v in flat.items() if not k.startswith("own.")])
         own[weight] = torch.cat([v for k, v in flat.items() if k.startswith("own.")])
-        assert float(loss) == pytest.approx(logged["denoising"] + logged["adversary"], rel=1e-5)
+        assert float(loss.detach()) == pytest.approx(
+            logged["denoising"] + logged["adversary"], rel=1e-5
+        )
         assert logged["moment"] == 0
     assert torch.allclose(own[0.0], own[2.0], atol=1e-6) and own[0.0].norm() > 1e-3
     one, two = model[1.0] - model[0.0], model[2.0] - model[0.0]
@@ -205,10 +197,8 @@ def test_the_model_gets_the_adversarys_gradient_reversed(small_study, random_mod
     goal, trained, rows = objective(study, tmp_path / "x")
     step = step_of(goal, rows)
     _, before = goal(step)
-    kept = [p for k, p in trained.items() if torch.autograd.grad(
-        goal(step_of(goal, rows))[0], p, allow_unused=True)[0] is not None]  # fmt: skip
     at, size = 0, 0.02 / float(one.norm())
-    for p in kept:
+    for p in (p for k, p in trained.items() if part[k] is not None):
         p.data -= size * one[at : at + p.numel()].reshape(p.shape)
         at += p.numel()
     _, after = goal(step_of(goal, rows))
@@ -220,7 +210,8 @@ def test_the_adversary_sees_noisy_captioned_people_alone(small_study, random_mod
     goal, _, rows = objective(small_study(random_model), tmp_path)
     step = step_of(goal, rows)
     goal(step)
-    given = goal.adversary(goal.features.float())
+    with torch.no_grad():
+        given = goal.adversary(goal.features.float())
     for attribute, names in TARGET.items():
         told = rows[f"rated_{attribute}"].to_numpy()[step.rows]
         labels = [list(names).index(t) for t in told]
@@ -346,7 +337,7 @@ def test_the_loop_adds_what_is_missing(small_study, random_model, tmp_path, monk
     assert {r.prompt for r, _ in drawn} == {"a guard", "a person"} and len(drawn) == 8
     drawn.clear()
     loop.synthesise(0)
-    # 5/3 up and 5/7... : the women with dark skin lack most, light men nothing
+    # women with dark skin lack most, light men nothing
     wanted = cell_shares(loop.factors, "guard", TARGET)
     counts = allotted(np.array([*wanted.values()]), np.full(4, 0.25), 6)
     asked = [r.prompt for r, _ in drawn]
@@ -371,8 +362,8 @@ def test_the_loop_adds_what_is_missing(small_study, random_model, tmp_path, monk
         assert cells.sum() == pytest.approx(1)
         for cell, share in cell_shares(loop.factors, noun, TARGET).items():
             assert cells[cell] == pytest.approx(share)
-    things = loop.rows["kind"] == "general"
-    assert (loop.rows.loc[things, "weight"] == first.loc[first["kind"] == "general", "weight"]).all()
+    was, now = (t.loc[t["kind"] == "general", "weight"] for t in (first, loop.rows))
+    assert (was == now).all()
     assert loop.drawn == 8 + 12
 
 
@@ -564,7 +555,7 @@ def test_steering_raters_are_in_the_manifest_whoever_screened(
 )
 def test_bad_settings(small_study, recipe_settings, random_model, recipe, train, message):
     study = small_study(random_model)
-    whole = train if not train else recipe_settings[recipe] | train
+    whole = recipe_settings[recipe] | train if train else train
     with pytest.raises(ValueError) as caught:
         settings_of(study.arm(recipe, whole), study.finetune)
     assert message in str(caught.value) and "\n" not in str(caught.value)

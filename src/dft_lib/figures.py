@@ -93,7 +93,7 @@ def palette(arms: list[str]) -> dict[str, Any]:
 
 
 # Of different lightness, each with its own mark: they stay apart without colour.
-FAMILY_STYLES = (("#7a7a7a", "s"), ("#e08a00", "^"), ("#8fc7ea", "D"), ("#0b4f8a", "o"),
+FAMILY_STYLES = (("#7a7a7a", "s"), ("#e08a00", "^"), ("#6fb2dc", "D"), ("#0b4f8a", "o"),
                  ("#b04a8f", "v"), ("#2f8f5b", "P"))  # fmt: skip
 
 
@@ -179,6 +179,7 @@ def tone_distributions(table: pd.DataFrame, labels: dict[str, str], tones: list[
             left = left + width
         axis.set(title=title, xlim=(0, 1), xlabel="share of usable images")
         axis.set_yticks(range(len(labels)), names)
+        axis.tick_params(axis="y", labelsize=7 if len(labels) > 8 else 8)
         axis.set_ylim(len(labels) - 0.5, -0.5)
         axis.grid(visible=False)
         for edge in np.arange(1, len(tones)) / len(tones):

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -63,9 +64,10 @@ def place_labels(
         for ring in range(24):
             for angle in np.deg2rad([45, 135, 315, 225, 0, 90, 180, 270, 22, 68, 112, 158, 202,
                                      248, 292, 338]):  # fmt: skip
-                radius = mark * (0.55 + 0.45 * ring)
-                cx = x + math.cos(angle) * (radius + width / 2)
-                cy = y + math.sin(angle) * (radius + height / 2)
+                radius = mark * (0.72 + 0.4 * ring)
+                along, up = math.cos(angle), math.sin(angle)
+                cx = x + along * radius + float(np.clip(1.6 * along, -1, 1)) * width / 2
+                cy = y + up * radius + float(np.clip(1.6 * up, -1, 1)) * height / 2
                 box = Bbox.from_bounds(cx - width / 2, cy - height / 2, width, height)
                 inside = (room.x0 <= box.x0 and box.x1 <= room.x1
                           and room.y0 <= box.y0 and box.y1 <= room.y1)  # fmt: skip
@@ -138,7 +140,7 @@ def _panel(
         _, colour, mark = looks[arm]
         for xs, ys in (([shared[arm]["low"], shared[arm]["high"]], [y, y]),
                        ([x, x], [gaps[arm]["low"], gaps[arm]["high"]])):  # fmt: skip
-            axis.plot(xs, ys, color=colour, lw=0.5, alpha=0.35, zorder=1)
+            axis.plot(xs, ys, color=colour, lw=0.5, alpha=0.45, zorder=1)
         axis.scatter(x, y, s=20, color=colour, marker=mark, edgecolor="white", linewidth=0.4,
                      zorder=4)  # fmt: skip
     known = np.array([p for p in points.values() if not np.isnan(p).any()]).reshape(-1, 2)
@@ -173,12 +175,13 @@ def _number(figure: Figure, axis: Axes, points: dict[str, Point]) -> None:
     for arm, anchor, centre in zip(known, anchors, centres, strict=True):
         away = np.subtract(centre, anchor)
         far = math.hypot(*away) > 11
-        axis.annotate(
+        text = axis.annotate(
             numbers[arm], points[arm], xytext=away, textcoords="offset points", ha="center",
             va="center_baseline", fontsize=SMALL, zorder=5,
             arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.35", "shrinkA": 2.5,
                         "shrinkB": 2} if far else None,
         )  # fmt: skip
+        text.set_path_effects([patheffects.withStroke(linewidth=1.4, foreground="white")])
 
 
 def _keys(figure: Figure, labels: dict[str, str], looks: dict[str, tuple[str, str, str]]) -> None:
