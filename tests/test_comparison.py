@@ -67,7 +67,11 @@ def measured(arms):
 
 def test_is_valid_json_and_complete(measured):
     json.dumps(measured, allow_nan=False)
-    assert measured["schema"] == comparison.SCHEMA == 2 and list(measured["arms"]) == ["base", "unbalanced", "dft"]
+    assert measured["schema"] == comparison.SCHEMA == 2 and list(measured["arms"]) == [
+        "base",
+        "unbalanced",
+        "dft",
+    ]
     for arm in measured["arms"].values():
         assert set(arm["neutral"]) == {"seen", "held_out", "person"}
         for part in arm["neutral"].values():

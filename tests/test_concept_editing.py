@@ -200,7 +200,6 @@ def test_missing():
     assert gap == {"a": 0, "b": -0.25, "c": 0.25} and not even
 
 
-@pytest.mark.xfail(strict=True, reason="pictures without anybody count as fair")
 def test_pictures_without_anybody_are_not_fair():
     assert not missing(counts(no_person=64), {"woman": 0.5, "man": 0.5})[1]
 

@@ -367,7 +367,6 @@ def test_the_loop_adds_what_is_missing(small_study, random_model, tmp_path, monk
     assert loop.drawn == 8 + 12
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="latents of no picture")
 def test_the_loop_goes_on_when_screening_keeps_nothing(
     small_study, random_model, tmp_path, monkeypatch
 ):
@@ -426,11 +425,24 @@ def test_resumed_loop_gives_the_same_bytes(
     assert resumed == whole
     assert again.cost == fitted.cost and again.about == fitted.about
     pd.testing.assert_frame_equal(again.log, fitted.log)
-    plain = study.job("denoising", tmp_path / "plain", steps=12)
-    pipeline = plain.fresh()
-    plain.train(pipeline, plain.settings, plain.rows(plain.settings))
-    adapters.save(pipeline, tmp_path / "plain", {}, whole_unet=False)
-    assert (tmp_path / "plain" / adapters.LORA_FILE).read_bytes() != whole
+
+
+def test_rounds_draw_what_one_training_would(small_study, random_model, tmp_path):
+    """A round's random numbers are those of the steps it stands for, never the first round's."""
+    job = small_study(random_model).job("denoising", tmp_path, steps=4, text_encoder_lora=False)
+    seen = []
+
+    class Look(finetune.Denoising):
+        def __call__(self, step):
+            seen.append(step)
+            return super().__call__(step)
+
+    for offset in (0, 2):
+        rows = job.rows(job.settings)
+        job.train(job.fresh(), job.settings, rows, objective=Look, part=str(offset), offset=offset)
+    assert torch.equal(seen[4].noise, seen[2].noise) and torch.equal(seen[5].clean, seen[3].clean)
+    noise = [s.noise for s in (*seen[:4], *seen[6:])]
+    assert not any(torch.equal(a, b) for i, a in enumerate(noise) for b in noise[:i])
 
 
 # --- stages
@@ -481,7 +493,6 @@ def test_twice_gives_the_same_bytes_and_a_manifest(
         assert cost["images_drawn"] % 128 == 0 and cost["backward"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the state lacks the vectors of the spectral norm")
 def test_resumed_adversarial_training_gives_the_same_bytes(
     small_study, recipe_settings, random_model, tmp_path, killed_at
 ):
@@ -535,8 +546,7 @@ def test_steering_raters_are_in_the_manifest_whoever_screened(
     study = small_study(random_model)
     (study.data / "manifest.json").write_text('{"screened_by": []}')
     for recipe, want in {
-        "iterated": {"hog", "histogram"}, "concept_editing": {"hog", "histogram"},
-        "alignment": {rollout.CLASSIFIER}, "denoising": set(),
+        "iterated": {"hog", "histogram"}, "denoising": set(),
     }.items():  # fmt: skip
         train_arm(study.base, study.finetune, recipe, study.arm(recipe, recipe_settings[recipe]))
         manifest = adapters.read_manifest(study.folder / "models" / recipe)

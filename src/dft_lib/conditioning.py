@@ -1,7 +1,8 @@
 """What a U-Net is told besides the noisy picture: text embeddings of SD 1.x, 2.x and SDXL.
 
-One place knows that SDXL has two text encoders, a pooled embedding and sizes ("micro-conditioning",
-Podell et al. 2023, arXiv 2307.01952, section 2.2); everything else handles a `Conditioning`.
+One place knows that SDXL has two text encoders, a pooled embedding and sizes
+("micro-conditioning", Podell et al. 2023, arXiv 2307.01952, section 2.2); everything else handles
+a `Conditioning`.
 """
 
 from __future__ import annotations

@@ -118,16 +118,26 @@ def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.Da
     return rows
 
 
+_CELL = ("kind", "noun", "gender", "skin_tone")
+
+
 def _cells(rows: pd.DataFrame) -> Any:
-    keys = ["kind", "noun", "gender", "skin_tone"]
-    return rows.groupby([rows[k] for k in keys], sort=False)
+    return rows.groupby([rows[k] for k in _CELL], sort=False)
 
 
 def _thinned(rows: pd.DataFrame, share: float) -> pd.DataFrame:
-    """Keep the first share of every cell's pictures (at least one); a cell weighs as before."""
+    """Keep a share of every cell's pictures (at least one); a cell weighs as before.
+
+    Captions stay as mixed as they were: a cell's captions take turns, and the first one differs
+    from cell to cell; otherwise the dose would change the wording too.
+    """
     if share == 1:
         return rows
-    place = _cells(rows).cumcount()
+    turn = rows.groupby([*(rows[k] for k in _CELL), rows["caption"]], sort=False).cumcount()
+    wording = _cells(rows)["caption"].transform(lambda texts: pd.factorize(texts)[0])
+    first = (wording + _cells(rows).ngroup()) % (wording.max() + 1)
+    order = np.lexsort([np.arange(len(rows)), first, turn])
+    place = _cells(rows.iloc[order]).cumcount()[rows.index]
     size = _cells(rows)["weight"].transform("size")
     weight = _cells(rows)["weight"].transform("sum")
     rows = rows[place < np.maximum(np.ceil(size * share - 1e-9), 1)].copy()
@@ -140,7 +150,7 @@ def _retargeted(rows: pd.DataFrame, target: dict[str, dict[str, float]]) -> pd.S
     """Weigh every noun's cells by a target other than the study's; a noun weighs as before."""
     share = pd.Series(1.0, index=rows.index)
     for attribute, shares in target.items():
-        share *= rows[attribute].map(shares).fillna(1.0)
+        share *= rows[attribute].map(shares).fillna(0.0)
     asked = rows[list(target)].ne("").all(axis=1)
     before = _cells(rows)["weight"].transform("size")
     wanted = rows["weight"].where(~asked, share / before)

@@ -76,6 +76,7 @@ def train(
     FloatingPointError
         If the loss is not finite; the last good weights stay in `state`.
     """
+    dtype = pipeline.text_encoder.dtype  # before `attach`, which makes what learns float32
     if trained is None:
         trained = attach(pipeline, chosen, study_seed, seed)
     goal = objective(pipeline)
@@ -85,7 +86,9 @@ def train(
         + ([{"params": list(own.values()), "times": goal.rate}] if own else []),
         lr=chosen.learning_rate, weight_decay=1e-2, fused=True,
     )  # fmt: skip
-    everything = trained | {f"objective.{k}": p for k, p in own.items()}
+    everything: dict[str, torch.Tensor] = {**trained} | {
+        f"objective.{k}": p for k, p in goal.state().items()
+    }
     losses = torch.full((chosen.steps, len(goal.columns)), float("nan"))
     start = 0
     if state.exists():
@@ -93,7 +96,7 @@ def train(
         losses = extra["losses"]
     embed = _embedder(pipeline, examples.captions, chosen.text_encoder_lora)
     parts = list(shares_of(chosen, examples.weight).items())
-    device, dtype = pipeline.device, pipeline.unet.dtype
+    device = pipeline.device
     shape = (2, chosen.train_batch_size, *examples.mean.shape[1:])
     last = pipeline.scheduler.config.num_train_timesteps
     pipeline.unet.train()

@@ -66,6 +66,10 @@ class Objective(Protocol):
         """Return what is trained beside the model and thrown away after it."""
         ...
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what a checkpoint must hold of it: its parameters and buffers."""
+        ...
+
     def __call__(self, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of one step and the other numbers to log."""
         ...
@@ -82,6 +86,10 @@ class Denoising:
         self.schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Nothing beside the model."""
+        return {}
+
+    def state(self) -> dict[str, torch.Tensor]:
         """Nothing beside the model."""
         return {}
 

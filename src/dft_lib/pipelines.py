@@ -122,6 +122,8 @@ def load(
             f"{model} predicts {prediction!r}: the study trains {' and '.join(PREDICTION_TYPES)} "
             "models; choose one of those"
         )
+    if kind == torch.float16 and pipeline.vae.config.get("force_upcast"):
+        pipeline.vae.float()  # SDXL's decoder overflows in float16
     pipeline.set_progress_bar_config(disable=True)
     if getattr(pipeline, "safety_checker", None) is not None:
         pipeline.safety_checker = None

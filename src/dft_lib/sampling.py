@@ -45,7 +45,9 @@ def make_scheduler(name: str, config: Any) -> Any:
     arXiv 2305.08891).
     """
     if name == "ddim":
-        return DDIMScheduler.from_config(config, timestep_spacing="trailing")
+        # where the model's configuration is silent, the class would clip latents to [-1, 1]
+        clip = config.get("clip_sample", False)
+        return DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=clip)
     if name == "dpmsolver++":
         return DPMSolverMultistepScheduler.from_config(config, timestep_spacing="trailing")
     raise ValueError(f"base.scheduler: no scheduler {name!r}; use ddim or dpmsolver++")

@@ -22,7 +22,7 @@ def save_tensors(
 def save_training_state(
     path: Path,
     step: int,
-    parameters: Mapping[str, torch.nn.Parameter],
+    parameters: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
     extra: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
@@ -30,14 +30,14 @@ def save_training_state(
     tensors: dict[str, torch.Tensor] = {"step": torch.tensor(step)}
     for name, parameter in parameters.items():
         tensors[f"parameter/{name}"] = parameter
-        for key, value in optimizer.state[parameter].items():
+        for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{name}/{key}"] = value
     tensors.update({f"extra/{k}": v for k, v in (extra or {}).items()})
     save_tensors(path, tensors)
 
 
 def load_training_state(
-    path: Path, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+    path: Path, parameters: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer
 ) -> tuple[int, dict[str, torch.Tensor]]:
     """Read a state written by `save_training_state` into place; return (step, extra)."""
     tensors = load_file(path)

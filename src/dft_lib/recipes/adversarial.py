@@ -2,9 +2,11 @@
 
 A small second network reads perceived groups off the U-Net's mid-block while the model trains on
 what it draws for plain prompts; a gradient reversal layer (Ganin et al. 2016, JMLR 17:59) makes
-the model hide them. Features without information do not make shares even: a model that draws men
-alone has nothing to hide. So a moment term, the squared distance of a batch's mean predicted
-shares from the target, is added on images drawn by the model as it is.
+the model mislead it. Whether the features hide the group, or only from this one network, is for a
+fresh probe to say, fitted after training: its accuracy stands in the manifest. Features without
+information do not make shares even anyway: a model that draws men alone has nothing to hide. So a
+moment term, the squared distance of a batch's mean predicted shares from the target, is added on
+images drawn by the model as it is.
 
 Stable by: a reversal that grows from 0 (Ganin et al., section 5.2.2), spectral norm on the second
 network (Miyato et al. 2018), and a higher learning rate for it than for the model (Heusel et al.
@@ -21,14 +23,17 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from diffusers import DDPMScheduler
 from pydantic import Field
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dft_lib import examples
+from dft_lib.conditioning import encode, predict, tokenize
+from dft_lib.noise import keyed_rng
 from dft_lib.objectives import Denoising, Step
 from dft_lib.params import Training
-from dft_lib.recipes.base import Fitted, Job, learned, steps_cost
+from dft_lib.recipes.base import Fitted, Job, learned, require_groups, steps_cost
 from dft_lib.rollout import CLASSIFIER, LatentClassifier, OnPolicy, Target, fit_classifier
 
 
@@ -150,6 +155,10 @@ class Adversarial(Denoising):
         """Return the adversary's parameters."""
         return dict(self.adversary.named_parameters())
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the adversary's parameters and the vectors of its spectral norm."""
+        return dict(self.adversary.state_dict(keep_vars=True))
+
     def __call__(self, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of one step."""
         denoised = self.denoising(step)
@@ -179,12 +188,80 @@ class Adversarial(Denoising):
         return denoised + told + carried, logged
 
 
+@torch.no_grad()
+def features_of(pipeline: Any, job: Job, rows: pd.DataFrame, batch: int = 64) -> torch.Tensor:
+    """Return mid-block features of noised pictures under their captions, (n, c).
+
+    Noise and timesteps are keyed by the job, so that two models see the same.
+    """
+    seen: list[torch.Tensor] = []
+    hook = pipeline.unet.mid_block.register_forward_hook(
+        lambda _m, _g, output: seen.append(output.float().mean((2, 3)).cpu())
+    )
+    rng = keyed_rng(job.base.study_seed, "probe", job.seed)
+    schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
+    device, dtype = pipeline.device, pipeline.unet.dtype
+    for start in range(0, len(rows), batch):
+        part = rows.iloc[start : start + batch]
+        clean = job.moments[0, torch.tensor(part.index.to_numpy())]
+        noise = torch.from_numpy(rng.standard_normal(tuple(clean.shape), dtype=np.float32))
+        low, high = job.settings.adversary_from, schedule.config.num_train_timesteps
+        timestep = torch.from_numpy(rng.integers(low, high, size=len(part)))
+        given = encode(pipeline, tokenize(pipeline, list(part["text"])))
+        noisy = schedule.add_noise(clean, noise, timestep).to(device, dtype)
+        predict(pipeline, noisy, timestep.to(device), given)
+    hook.remove()
+    return torch.cat(seen)
+
+
+def probe(features: torch.Tensor, labels: np.ndarray, groups: int) -> tuple[float, float]:
+    """Return a fresh linear probe's accuracy on the half it was not fitted on, and the majority's.
+
+    Parameters
+    ----------
+    features : torch.Tensor
+        (n, c).
+    labels : numpy.ndarray
+        int64 (n,); rows below 0 are left out.
+    groups : int
+        K.
+    """
+    use = torch.from_numpy(np.flatnonzero(labels >= 0))
+    x, y = features[use].double(), torch.from_numpy(labels)[use]
+    x = (x - x.mean(0)) / (x.std(0) + 1e-6)
+    fitted, aside = torch.arange(len(y)) % 2 == 0, torch.arange(len(y)) % 2 == 1
+    wanted = F.one_hot(y[fitted], groups).double()
+    ones = torch.ones(len(x), 1, dtype=x.dtype)
+    x = torch.cat([x, ones], 1)
+    gram = x[fitted].T @ x[fitted] + 10.0 * torch.eye(x.shape[1], dtype=x.dtype)
+    found = (x[aside] @ torch.linalg.solve(gram, x[fitted].T @ wanted)).argmax(1)
+    majority = torch.bincount(y[aside], minlength=groups).max() / aside.sum()
+    return float((found == y[aside]).float().mean()), float(majority)
+
+
+def probes(job: Job, rows: pd.DataFrame, pipeline: Any) -> dict[str, dict[str, float]]:
+    """Probe the base model and the trained one for every attribute."""
+    people = rows[rows["kind"] != "general"]
+    seen = {"before": features_of(job.fresh(), job, people),
+            "after": features_of(pipeline, job, people)}  # fmt: skip
+    found: dict[str, dict[str, float]] = {}
+    for attribute, shares in job.base.target.items():
+        place = {g: i for i, g in enumerate(shares)}
+        labels = people[f"rated_{attribute}"].map(place).fillna(-1).to_numpy(np.int64)
+        results = {k: probe(x, labels, len(shares)) for k, x in seen.items()}
+        found[attribute] = {k: round(v[0], 4) for k, v in results.items()}
+        found[attribute]["majority"] = round(results["after"][1], 4)
+    return found
+
+
 def fit(job: Job) -> Fitted:
     """Train against the adversary."""
     pipeline, chosen = job.fresh(), job.settings
     rows = job.rows(chosen)
+    require_groups(rows, [f"rated_{a}" for a in job.base.target], "adversarial")
     captions = list(dict.fromkeys(rows.loc[rows["kind"] == "profession", "caption"]))
-    classifier, about, taught = None, {}, 0
+    classifier, taught = None, 0
+    about: dict[str, Any] = {}
     if chosen.moment_weight:
         # Only the classifier of the moment term sees the balanced set; the model never does.
         pictures, index = examples.read_set(job.data, "balanced")
@@ -198,6 +275,8 @@ def fit(job: Job) -> Fitted:
         taught = len(known)
     objective = partial(Adversarial, job=job, rows=rows, captions=captions, classifier=classifier)
     log = job.train(pipeline, chosen, rows, objective=objective)
+    pipeline.unet.eval()
+    about["probe_accuracy"] = probes(job, rows, pipeline)
     cost = steps_cost(job, chosen, rows, learned(pipeline))
     drawn = chosen.steps * chosen.images_per_prompt if classifier is not None else 0
     steps = job.base.num_inference_steps

@@ -25,7 +25,7 @@ from scipy.optimize import linear_sum_assignment
 from dft_lib.conditioning import encode, tokenize
 from dft_lib.objectives import Denoising, Step
 from dft_lib.params import Training
-from dft_lib.recipes.base import Fitted, Job, learned, steps_cost
+from dft_lib.recipes.base import Fitted, Job, learned, require_groups, steps_cost
 from dft_lib.rollout import CLASSIFIER, LatentClassifier, OnPolicy, Target, fit_classifier, roll
 
 
@@ -85,7 +85,7 @@ def transport_targets(
     corners = np.eye(k)
     total = np.zeros((n, k))
     for _ in range(draws):
-        drawn = rng.choice(k, size=n, p=shares)
+        drawn = np.asarray(rng.choice(k, size=n, p=shares))
         cost = ((probabilities[:, None] - corners[drawn][None]) ** 2).sum(-1)
         images, places = linear_sum_assignment(cost)
         total[images, drawn[places]] += 1
@@ -160,6 +160,7 @@ def fit(job: Job) -> Fitted:
     pipeline, chosen = job.fresh(), job.settings
     rows = job.rows(chosen)
     people = rows[rows["kind"] != "general"]
+    require_groups(people, list(job.base.target), "alignment")
     classifier, accuracy = fit_classifier(
         job.moments, people, job.base.target, key=[job.base.study_seed, job.name, job.seed]
     )

@@ -140,6 +140,22 @@ class Fitted:
     about: dict[str, Any] = field(default_factory=dict)
 
 
+def require_groups(rows: pd.DataFrame, columns: list[str], recipe: str) -> None:
+    """Refuse a set whose pictures of people do not say their groups.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or empty.
+    """
+    for column in columns:
+        if column not in rows or (rows[column] == "").all():
+            raise ValueError(
+                f"recipe {recipe} needs pictures with {column}, which this set lacks: choose "
+                "another set under images or data"
+            )
+
+
 def steps_cost(job: Job, chosen: Training, rows: pd.DataFrame, trained: int) -> Cost:
     """Return the cost of plain training: pictures drawn for the set, and its steps."""
     drawn = 0 if "drawn_prompt" not in rows else len(rows)

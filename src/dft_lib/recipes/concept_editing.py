@@ -121,9 +121,10 @@ class Editor:
         others = job.index[~job.index["noun"].isin(list(self.captions))]
         kept = [embeddings(pipeline, c, tail) for c in dict.fromkeys(others["caption"])]
         self.preserved = sorted(set(others["noun"]))
-        self.kept = torch.cat(kept)
+        width = next(iter(self.edited.values()))[0].shape[1]
+        self.kept = torch.cat([torch.zeros(0, width, dtype=torch.float64), *kept])
         self.groups = {
-            (a, g): embeddings(pipeline, article(describe("person", **{a: g})), tail)
+            (a, g): embeddings(pipeline, _person({a: g}), tail)
             for a, shares in self.target.items()
             for g in shares
         }
@@ -164,6 +165,13 @@ class Editor:
         return [m for name, m in named if name.endswith(tuple(TARGETS))]
 
 
+def _person(groups: dict[str, str]) -> str:
+    """Return "a woman", "a dark-skinned person"."""
+    return article(
+        describe("person", gender=groups.get("gender"), skin_tone=groups.get("skin_tone"))
+    )
+
+
 def missing(rated: pd.Series, shares: dict[str, float]) -> tuple[dict[str, float], bool]:
     """Return target minus found share per group, and whether that is no more than chance.
 
@@ -172,7 +180,9 @@ def missing(rated: pd.Series, shares: dict[str, float]) -> tuple[dict[str, float
     counts = np.array([(rated == g).sum() for g in shares], float)
     wanted, n = np.array(list(shares.values())), max(counts.sum(), 1.0)
     gap = wanted - counts / n
-    even = bool((np.abs(gap) <= 1.96 * np.sqrt(wanted * (1 - wanted) / n)).all())
+    even = bool(
+        counts.sum() > 0 and (np.abs(gap) <= 1.96 * np.sqrt(wanted * (1 - wanted) / n)).all()
+    )
     return dict(zip(shares, gap.tolist(), strict=True)), even
 
 
@@ -227,4 +237,5 @@ def fit(job: Job) -> Fitted:
     )  # fmt: skip
     about = {"edited": sorted(editor.captions), "preserved": editor.preserved}
     raters = tuple(sorted(set(job.base.steer.values())))
-    return Fitted(pipeline, pd.DataFrame(log), cost, raters=raters, about=about)
+    columns = ["step", "loss", "edited", *job.base.target]
+    return Fitted(pipeline, pd.DataFrame(log)[columns], cost, raters=raters, about=about)

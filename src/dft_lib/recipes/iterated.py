@@ -21,7 +21,7 @@ from dft_lib import examples, finetune, screening
 from dft_lib.params import Training
 from dft_lib.prompts import Request
 from dft_lib.raters.panel import Panel
-from dft_lib.recipes.base import Fitted, Job, learned, steps_cost
+from dft_lib.recipes.base import Fitted, Job, learned, require_groups, steps_cost
 from dft_lib.sampling import Sampler, SamplingSettings
 from dft_lib.tensors import save_tensors
 
@@ -143,16 +143,18 @@ class Loop:
                     continue
                 name = f"{self.job.name}/{self.job.seed}/add/{noun}/{'/'.join(cell)}/{number}"
                 for i in range(count):
-                    listed.append(Request(name, same["prompt"].iloc[0], i))
-                    records.append(same.iloc[0])
+                    like = same.iloc[i % len(same)]  # its templates take turns
+                    listed.append(Request(name, like["prompt"], i))
+                    records.append(like)
             if not listed:
                 continue
             drawn = np.concatenate([p for _, p in sampler.draw(listed)])
             self.drawn += len(drawn)
             table = pd.DataFrame(records).reset_index(drop=True)
             kept = screening.screen(table, self.panel.rate(drawn)) == screening.KEPT
-            added.append(table[kept])
-            pictures.append(drawn[kept.to_numpy()])
+            if kept.any():
+                added.append(table[kept])
+                pictures.append(drawn[kept.to_numpy()])
         if added:
             extra = pd.concat(added, ignore_index=True)
             extra.index = range(self.moments.shape[1], self.moments.shape[1] + len(extra))
@@ -173,6 +175,7 @@ class Loop:
 def fit(job: Job) -> Fitted:
     """Run the loop."""
     pipeline, chosen = job.fresh(), job.settings
+    require_groups(job.rows(chosen), list(job.base.target), "iterated")
     loop = Loop(job, job.rows(chosen))
     steps = chosen.steps // chosen.rounds
     short = chosen.model_copy(update={"steps": steps})
@@ -198,7 +201,8 @@ def fit(job: Job) -> Fitted:
             about[f"measured_{number}"] = loop.measure(pipeline, number)
             loop.synthesise(number)
             loop.weigh()
-    cost = steps_cost(job, chosen, loop.rows, learned(pipeline))
+    whole = chosen.model_copy(update={"steps": steps * chosen.rounds})
+    cost = steps_cost(job, whole, loop.rows, learned(pipeline))
     first = len(job.rows(chosen))
     cost = replace(
         cost, images_drawn=first + loop.drawn,
