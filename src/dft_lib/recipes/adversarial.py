@@ -247,7 +247,7 @@ def probes(job: Job, rows: pd.DataFrame, pipeline: Any) -> dict[str, dict[str, f
     found: dict[str, dict[str, float]] = {}
     for attribute, shares in job.base.target.items():
         place = {g: i for i, g in enumerate(shares)}
-        labels = people[f"rated_{attribute}"].map(place).fillna(-1).to_numpy(np.int64)
+        labels = np.array(people[f"rated_{attribute}"].map(place).fillna(-1), np.int64)
         results = {k: probe(x, labels, len(shares)) for k, x in seen.items()}
         found[attribute] = {k: round(v[0], 4) for k, v in results.items()}
         found[attribute]["majority"] = round(results["after"][1], 4)
