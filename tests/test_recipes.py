@@ -131,7 +131,9 @@ def test_the_adversary_learns_and_the_model_misleads_it(small_study, random_mode
     read = [fitted.log["adversary_gender"].tail(10).mean() for fitted in (free, hiding)]
     assert read[0] > 0.85
     assert read[1] < read[0] - 0.2
-    assert free.about == {} and free.raters == ()  # without the moment term nothing steers
+    assert free.raters == ()  # without the moment term nothing steers
+    told = hiding.about["probe_accuracy"]["gender"]  # and the manifest says what a fresh one reads
+    assert told["majority"] <= told["before"] and 0 <= told["after"] <= 1
 
 
 def objective(study, folder, classifier=None, **train):

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from dft_lib import adapters, params, pipelines, prompts, shards, stages, synthesis
+from dft_lib import adapters, pipelines, prompts, shards, stages, synthesis
 from dft_lib.sampling import Sampler
 
 
@@ -69,7 +69,7 @@ def test_a_judge_that_screened_the_set_is_refused_whatever_params_say_now(study,
     (models / adapters.MANIFEST).write_text(manifest, encoding="utf-8")
     settings = study.evaluate.model_copy(update={"models": str(tmp_path / "models")})
     with pytest.raises(ValueError, match="'convnet' steers or filters and may not judge"):
-        stages.evaluate_arm(study.base, settings, "dft")
+        stages.evaluate_arm(study.base, settings, "dft", study.arms["dft"])
 
 
 def test_training_records_who_screened_its_set(study, random_model, tmp_path, monkeypatch):
@@ -80,11 +80,11 @@ def test_training_records_who_screened_its_set(study, random_model, tmp_path, mo
     base = study.base.model_copy(update={"model": str(random_model)})
     settings = study.finetune.model_copy(
         update={
-            "synthetic": str(NOTEBOOKS / "fixtures" / "synthetic"), "out": str(tmp_path),
-            "steps": 2, "training_seeds": [0],
+            "out": str(tmp_path), "steps": 2, "training_seeds": [0],
         }
     )  # fmt: skip
-    arm = params.Arm(label="DFT", train={})
+    data = str(NOTEBOOKS / "fixtures" / "synthetic")
+    arm = study.arms["dft"].model_copy(update={"data": data})
     stages.train_arm(base, settings, "dft", arm)
     screened = adapters.read_manifest(NOTEBOOKS / "fixtures" / "synthetic")["screened_by"]
     for folder in (tmp_path / "dft", tmp_path / "dft" / "seed-0"):
