@@ -52,10 +52,11 @@ def test_published_results_are_a_copy(repository, tmp_path):
     (target / "paper" / "figures").mkdir(parents=True)
     (target / "paper" / "figures" / "gaps.png").write_bytes(b"png")
     (target / "dvc.lock").write_text("lock")
+    (target / "params.yaml").write_text("x: 1")
     stale = repository / "results" / "full" / "old.json"
     stale.parent.mkdir()
     stale.write_text("{}")
     out = profiles.publish(target, "full")
     found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert found == {"table.csv", "figures/gaps.png", "dvc.lock"}
+    assert found == {"table.csv", "figures/gaps.png", "params.yaml", "dvc.lock"}
     assert (repository / "results" / "base.json").exists()  # the default study's stay

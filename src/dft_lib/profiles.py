@@ -58,13 +58,14 @@ def clone(profile: Path, target: Path) -> None:
 
 
 def publish(target: Path, name: str) -> Path:
-    """Copy a clone's results, figures and lock to ``results/<name>/``, to be committed."""
+    """Copy a clone's results, figures, params and lock to ``results/<name>/``, to be committed."""
     out = ROOT / "results" / name
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(target / "results", out, ignore=shutil.ignore_patterns(".gitignore"))
     shutil.copytree(target / "paper" / "figures", out / "figures",
                     ignore=shutil.ignore_patterns(".gitignore"))  # fmt: skip
-    shutil.copy2(target / "dvc.lock", out / "dvc.lock")
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copy2(target / name, out / name)
     return out
 
 
