@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | in | `lexicon/*.csv`: professions, groups, things without people, each row with its source |
-# | out | `training.csv`, `evaluation.csv`: one row per prompt, with how many images of it are drawn |
+# | out | `training.parquet`, `evaluation.parquet`: one row per prompt, with how many images of it are drawn |
 # | minutes | a few seconds |
 #
 # Diversity fine-tuning (DFT) multiplies lists of words: professions x perceived genders x perceived
@@ -111,6 +111,6 @@ axis.grid(visible=False)
 #    `dft_lib.prompts.article`? Try *unidentified person* and *X-ray technician*.
 
 # %%
-written = [resolve(out) / "training.csv", resolve(out) / "evaluation.csv"]
+written = [resolve(out) / "training.parquet", resolve(out) / "evaluation.parquet"]
 assert all(path.exists() for path in written)
-assert len(pd.read_csv(written[0])) == len(training)
+assert len(pd.read_parquet(written[0])) == len(training)

@@ -6,7 +6,7 @@
 #
 # | | |
 # |---|---|
-# | in | `training.csv` of notebook 01; the teacher (by default the base model itself); the steering raters |
+# | in | `training.parquet` of notebook 01; the teacher (by default the base model itself); the steering raters |
 # | out | Parquet shards of images with their records; `index.parquet`: verdict and weight of every image; `audit.json` |
 # | minutes | about 2 in the study, 0.3 on smoke values |
 #
@@ -62,23 +62,23 @@ index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 
 # %%
 figures.use_style()
-pictures, records = shards.read_folder(resolve(out) / "shards")
-firsts = records[(records["set"] == "balanced") & (records["replicate"] == 0)].index[:24]
-rows = {"balanced": {"first image of each prompt": pictures[firsts[:12]]}}
-figure = figures.sheet(rows | {"": {"first image of each prompt": pictures[firsts[12:]]}})
+firsts = index[(index["set"] == "balanced") & (index["replicate"] == 0)].index[:24]
+pictures = shards.pick(resolve(out), firsts)
+rows = {"balanced": {"first image of each prompt": pictures[:12]}}
+figure = figures.sheet(rows | {"": {"first image of each prompt": pictures[12:]}})
 
 # %% [markdown]
 # What screening rejected, again the first ones. Is the rater right, or the picture?
 
 # %%
-figure = figures.first_rejected(pictures, index, 12)
+figure = figures.first_rejected(resolve(out), index, 12)
 
 # %% [markdown]
 # What was asked for these pictures, and what the steering raters saw.
 
 # %%
 rejected = index[index["verdict"].isin(screening.REASONS)]
-rejected[["prompt", "rated_role", "rated_gender", "rated_skin_tone", "verdict"]].head(12)
+rejected.filter(regex="^(prompt|rated_.*|verdict)$").head(12)
 
 # %% [markdown]
 # ## Audit: asked for, drawn, kept, weighted
@@ -124,4 +124,4 @@ used.groupby("set").agg(images=("weight", "size"), nouns=("noun", "nunique"))
 
 # %%
 assert (resolve(out) / shards.INDEX).exists() and resolve(audit_file).exists()
-assert len(pd.read_parquet(resolve(out) / shards.INDEX)) == len(records)
+assert len(pd.read_parquet(resolve(out) / shards.INDEX)) == len(index)

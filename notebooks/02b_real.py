@@ -6,7 +6,7 @@
 #
 # | | |
 # |---|---|
-# | in | `training.csv` of notebook 01; the art and the biased corpus, or a folder of labelled photographs |
+# | in | `training.parquet` of notebook 01; the art and the biased corpus, or a folder of labelled photographs |
 # | out | Parquet shards of pictures with their records; `index.parquet` with the weight of every picture |
 # | minutes | 0.9 in the study, 0.2 on small values |
 #
@@ -82,7 +82,7 @@ figure = figures.sheet({name: {"drawn by weight": found} for name, found in show
 # %%
 sets = [name for name in ("corpus", "randomised") if name in shown]
 pairs = {name: index.index[index["set"] == name][:12].to_numpy() for name in sets}
-pairs = {name: {"first pictures": real.pick(resolve(out), rows)} for name, rows in pairs.items()}
+pairs = {name: {"first pictures": shards.pick(resolve(out), rows)} for name, rows in pairs.items()}
 figure = figures.sheet(pairs) if pairs else None
 
 # %% [markdown]

@@ -27,7 +27,7 @@
 import pandas as pd
 from IPython.display import display
 
-from dft_lib import adapters, examples, figures, params, stages
+from dft_lib import adapters, examples, figures, params, shards, stages
 from dft_lib.paths import resolve
 from dft_lib.recipes import base as recipes
 
@@ -66,8 +66,11 @@ person_share = 0.1
 caption_dropout = 0.1
 caption_mixup = 0.0
 lowest_timestep = 0
+min_snr_gamma = None
+gradient_checkpointing = False
 training_seeds = [0]
 checkpoint_every = 10
+processes = 1
 out = "scratch/open/models"
 
 # %% [markdown]
@@ -88,6 +91,9 @@ out = "scratch/open/models"
 # | `caption_dropout` | share of empty captions (guidance needs them) |
 # | `caption_mixup` | share of captions blended with another of the batch; 0: off |
 # | `lowest_timestep` | train on this noise level and above only (0-999) |
+# | `min_snr_gamma` | weight of easy noise levels kept down (Hang et al. 2023); `None`: all weigh 1 |
+# | `gradient_checkpointing` | compute activations twice instead of keeping them: memory for time |
+# | `processes` | GPUs (or processes) that share every batch, started by `accelerate launch` |
 #
 # ## What this arm trains on
 #
@@ -100,7 +106,7 @@ settings = params.gather(params.Finetune, globals())
 treatment = params.gather(params.Arm, globals())
 chosen = recipes.settings_of(treatment, settings)
 if chosen is not None:
-    pictures, index = examples.read_set(resolve(data), chosen.images)
+    index = examples.read_index(resolve(data), chosen.images)
     rows = examples.select(index, chosen, training_seeds[0], base_settings.held_out)
     display(rows.groupby("kind").head(2)[["kind", "prompt", "text", "weight"]])
 
@@ -110,7 +116,7 @@ if chosen is not None:
 # %%
 figures.use_style()
 if chosen is not None:
-    first = pictures[rows.index[:12]]
+    first = shards.pick(resolve(data), rows["place"].iloc[:12])
     figure = figures.sheet({rows["text"].iloc[0]: {"first training images": first}})
 
 # %% [markdown]

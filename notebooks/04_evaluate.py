@@ -5,7 +5,7 @@
 #
 # | | |
 # |---|---|
-# | in | `evaluation.csv` of 01; the arm's models of 03; the judge panel |
+# | in | `evaluation.parquet` of 01; the arm's models of 03; the judge panel |
 # | out | images and `ratings.parquet` (one row per image); `results/<arm>.csv` (per prompt), `results/<arm>.json` |
 # | minutes | about 0.5 per seed in the study, 0.3 on smoke values |
 #
@@ -55,7 +55,7 @@ base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Evaluate, globals())
 treatment = params.gather(params.Arm, globals())
 ratings = stages.evaluate_arm(base_settings, settings, arm, treatment)
-ratings[["prompt", "rated_role", "rated_gender", "rated_skin_tone"]].head(4)
+ratings.filter(regex="^(prompt|rated_.*)$").head(4)
 
 # %% [markdown]
 # ## Per prompt

@@ -30,7 +30,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from dft_lib import examples, params, pipelines, shards, work
+from dft_lib import examples, latents, params, pipelines, shards, work
 from dft_lib.files import write_json, write_table
 from dft_lib.paths import ROOT
 from dft_lib.prompts import article
@@ -249,7 +249,7 @@ class HashPanel:
     Four of five people are men and light; features are mean colours.
     """
 
-    def __init__(self, members: dict[str, str], folder: Path | None = None) -> None:
+    def __init__(self, members: dict[str, str], folder: Path | None = None, others=()) -> None:
         self.members = dict(members)
 
     def rate(self, pixels: np.ndarray) -> pd.DataFrame:
@@ -314,7 +314,8 @@ class SmallStudy:
         ]  # fmt: skip
         names = ["prompt_id", "prompt", "kind", "noun", "fold", "gender", "skin_tone", "images"]
         table = pd.DataFrame(grid, columns=names).assign(set="evaluation")
-        write_table(folder / "prompts" / "evaluation.csv", table.assign(caption=table["prompt"]))
+        table["caption"] = table["prompt"]
+        write_table(folder / "prompts" / "evaluation.parquet", table)
 
     def arm(self, recipe: str = "none", train=None, intervention: str = "none", draw=None):
         return params.Arm(
@@ -330,7 +331,7 @@ class SmallStudy:
         pictures, index = examples.read_set(self.data, settings.images)
         scratch.mkdir(parents=True, exist_ok=True)
         return Job(
-            self.base, settings, "arm", seed, self.data, examples.encode(fresh(), pictures),
+            self.base, settings, "arm", seed, self.data, latents.encode(fresh(), pictures),
             index, scratch, self.finetune.checkpoint_every, fresh,
         )  # fmt: skip
 
@@ -338,7 +339,8 @@ class SmallStudy:
 @pytest.fixture
 def small_study(study, tmp_path, monkeypatch) -> Callable[..., SmallStudy]:
     """Return a function from a model's folder to a small study, with panels that are stubs."""
-    monkeypatch.setattr(work, "SCRATCH", tmp_path / "scratch")
+    for module in (work, latents):
+        monkeypatch.setattr(module, "SCRATCH", tmp_path / "scratch")
     for module in (concept_editing, iterated, stage):
         monkeypatch.setattr(module, "Panel", HashPanel)
     monkeypatch.setattr(iterated.screening, "screen", every_other)

@@ -164,8 +164,9 @@ def test_examples_are_the_selected_pictures(rows, chosen):
     moments = torch.arange(2 * len(whole)).float().reshape(2, len(whole), 1, 1, 1)
     made = examples.examples(moments, picked)
     assert made.captions[-1] == "" and len(set(made.captions)) == len(made.captions)
+    mean, std = made.latents(np.arange(len(picked)))
     for i, (place, row) in enumerate(picked.iterrows()):
-        assert made.mean[i].item() == place and made.std[i].item() == len(whole) + place
+        assert mean[i].item() == place and std[i].item() == len(whole) + place
         assert made.captions[made.caption[i]] == row["prompt"]
         for kind, weight in made.weight.items():
             part = picked.loc[picked["kind"] == kind, "weight"].sum()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from dft_lib import adapters, examples, finetune, objectives, params, pipelines
+from dft_lib import adapters, examples, finetune, latents, objectives, params, pipelines
 from dft_lib.sampling import Sampler
 from dft_lib.tensors import load_training_state
 from tests.test_sampling import REQUESTS
@@ -48,7 +48,7 @@ def fit(model, chosen, index, drawn, state, every=2, seed=1, dtype="float32"):
     pipeline = pipelines.load(str(model), device="cpu", dtype=dtype)
     mine = examples.usable(index, chosen.images)
     rows = examples.select(index[mine].reset_index(drop=True), chosen, seed, "folds")
-    moments = examples.encode(pipeline, drawn[mine])
+    moments = latents.encode(pipeline, drawn[mine])
     losses = finetune.train(
         pipeline, examples.examples(moments, rows), chosen,
         study_seed=3, seed=seed, state=state, checkpoint_every=every,
@@ -191,7 +191,7 @@ def test_arms_of_one_seed_see_the_same_draws(random_model, chosen, index, drawn,
     real = objectives.denoising_loss
     for captions, calls in seen.items():
 
-        def record(pipeline, schedule, clean, noise, timestep, given, calls=calls):
+        def record(pipeline, schedule, clean, noise, timestep, given, weight=None, calls=calls):
             hidden = given.hidden.clone()
             calls.append((clean.clone(), noise.clone(), timestep.clone(), hidden))
             return real(pipeline, schedule, clean, noise, timestep, given)

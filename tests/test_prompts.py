@@ -80,4 +80,4 @@ def test_a_term_in_two_lists_is_refused(words, study):
 
 def test_missing_grid(tmp_path):
     with pytest.raises(FileNotFoundError, match="run notebook 01_prompts first"):
-        prompts.read_grid(tmp_path / "training.csv")
+        prompts.read_grid(tmp_path / "training.parquet")

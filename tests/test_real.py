@@ -45,7 +45,7 @@ def world():
 def collect(base, grid, tmp_path_factory):
     """Return a function from settings to (folder, index)."""
     folder = tmp_path_factory.mktemp("real")
-    write_table(folder / "training.csv", grid)
+    write_table(folder / "training.parquet", grid)
 
     def run(name, **changes):
         chosen = {
@@ -168,7 +168,7 @@ def test_art_is_balanced_and_general_has_nobody(made, grid, base):
     assert set(things["noun"]) == {"dog", "rocket"} and (things["kind"] == "general").all()
     assert len(things) == grid.loc[grid["set"] == "general", "images"].sum()
     assert (things[["gender", "skin_tone"]] == "").all(axis=None)
-    rated = Panel(base.judge).rate(real.pick(folder, things.index.to_numpy()))
+    rated = Panel(base.judge).rate(shards.pick(folder, things.index.to_numpy()))
     assert (rated["person"] == "no_person").all()
     assert (rated["role"].to_numpy() == things["noun"].to_numpy()).all()
 
@@ -184,7 +184,7 @@ def test_randomised_tones_are_even_and_can_be_seen(made, base):
     assert rows["original_skin_tone"].tolist() == before["skin_tone"].tolist()
     changed = (rows["skin_tone"] != rows["original_skin_tone"]).to_numpy()
     assert 0.5 < changed.mean() < 0.95
-    drawn = real.pick(folder, rows.index[changed].to_numpy())
+    drawn = shards.pick(folder, rows.index[changed].to_numpy())
     wanted, old = rows.loc[changed, "skin_tone"], rows.loc[changed, "original_skin_tone"]
     for raters in (base.judge, base.steer):
         seen = Panel(raters).rate(drawn)["skin_tone"].to_numpy()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dft_lib import adapters, conditioning, examples, finetune, rollout
+from dft_lib import adapters, conditioning, finetune, latents, rollout
 from dft_lib.recipes import adversarial, alignment, iterated
 from dft_lib.recipes.base import settings_of
 from dft_lib.recipes.iterated import allotted, cell_shares, corrected
@@ -355,7 +355,7 @@ def test_the_loop_adds_what_is_missing(small_study, random_model, tmp_path, monk
     assert list(added["prompt"]) == [r.prompt for r, _ in kept]
     assert list(added.index) == list(range(len(moments[0]), len(moments[0]) + len(kept)))
     assert torch.equal(loop.moments[:, : moments.shape[1]], moments)
-    want = examples.encode(job.fresh(), np.stack([p for _, p in kept]))
+    want = latents.encode(job.fresh(), np.stack([p for _, p in kept]))
     assert torch.equal(loop.moments[:, moments.shape[1] :], want)
     loop.weigh()
     people = loop.rows[loop.rows["kind"] != "general"]

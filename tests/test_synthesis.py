@@ -18,8 +18,12 @@ def sampler(random_model, sampling):
     return Sampler(pipelines.load(str(random_model), device="cpu"), sampling)
 
 
+def drawing(sampler, grid, folder, size=4):
+    return synthesis.Drawing(lambda: sampler, grid, folder, size, {"arm": "x"})
+
+
 def draw(sampler, grid, folder):
-    return synthesis.draw_shards(sampler, grid, folder, shard_size=4, about={"arm": "x"})
+    return synthesis.draw_shards(drawing(sampler, grid, folder))
 
 
 def test_missing_and_damaged_shards_are_drawn_again_to_the_same_bytes(sampler, grid, tmp_path):
@@ -44,11 +48,11 @@ def test_records_say_how_an_image_was_drawn(sampler, grid, tmp_path):
 
 def test_shard_size_must_fit_the_batches(sampler, grid, tmp_path):
     with pytest.raises(ValueError, match="not a multiple of base.batch_size 4"):
-        synthesis.draw_shards(sampler, grid, tmp_path, shard_size=6, about={})
+        synthesis.draw_shards(drawing(sampler, grid, tmp_path, 6))
 
 
 def test_forbidding_everything_is_refused(study, tmp_path):
-    grid = tmp_path / "prompts" / "training.csv"
+    grid = tmp_path / "prompts" / "training.parquet"
     grid.parent.mkdir()
     made, _ = stages.make_prompts(
         study.base, study.prompts.model_copy(update={"out": str(tmp_path / "prompts")})

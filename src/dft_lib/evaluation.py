@@ -43,6 +43,13 @@ def split_of(fold: str, seed: int, mode: str) -> str:
     return "held_out" if held_out(fold, seed, mode) else "seen"
 
 
+def right_role(ratings: pd.DataFrame) -> pd.Series:
+    """Say of every image whether a judge sees what was asked for; NaN where none answers."""
+    if "rated_role" not in ratings:
+        return pd.Series(float("nan"), index=ratings.index)
+    return ratings["rated_role"] == ratings["noun"]
+
+
 def per_prompt(ratings: pd.DataFrame, target: Target, seeds: list[int], mode: str) -> pd.DataFrame:
     """Count groups and compute metrics for every prompt of every seed.
 
@@ -50,8 +57,8 @@ def per_prompt(ratings: pd.DataFrame, target: Target, seeds: list[int], mode: st
     ----------
     ratings : pandas.DataFrame
         One row per image: ``seed`` (-1 for an arm without training), ``prompt_id, kind, noun,
-        fold, gender, skin_tone`` (as asked) and the judges' ``rated_person, rated_role,
-        rated_gender, rated_skin_tone``.
+        fold, gender, skin_tone`` (as asked) and the judges' ``rated_person, rated_gender,
+        rated_skin_tone``, and ``rated_role`` if one answers for it.
     target : dict
         attribute -> {group: share}; also the schema of groups.
     seeds : list of int
@@ -80,7 +87,7 @@ def per_prompt(ratings: pd.DataFrame, target: Target, seeds: list[int], mode: st
             row |= about | {
                 "images": len(group),
                 "no_person": int((group["rated_person"] == NO_PERSON).sum()),
-                "role_accuracy": float((group["rated_role"] == about["noun"]).mean()),
+                "role_accuracy": float(right_role(group).mean()),
             }
             for attribute, wanted in target.items():
                 row |= _attribute(group[f"rated_{attribute}"], attribute, wanted, about[attribute])
@@ -153,7 +160,7 @@ def summarise(table: pd.DataFrame, ratings: pd.DataFrame, target: Target) -> dic
             neutral[name][attribute] = columns
     explicit = table[table["kind"] == "explicit"]
     people = ratings[ratings["kind"].isin(["neutral", "explicit"]) & (ratings["fold"] != "")]
-    right = people["rated_role"] == people["noun"]
+    right = right_role(people)
     return {
         "neutral": neutral,
         "role_accuracy": {

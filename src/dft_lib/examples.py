@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ class Examples:
 
     Attributes
     ----------
-    mean, std : torch.Tensor
-        Scaled latent moments, float32 (n, c, h, w).
+    moments : torch.Tensor
+        Scaled latent moments of all usable pictures, (2, m, c, h, w); may lie on disk.
+    position : numpy.ndarray
+        int64 (n,): where the examples' moments are.
     captions : list of str
         The distinct captions, the empty one last.
     caption : numpy.ndarray
@@ -33,11 +36,16 @@ class Examples:
         Name of a part ("profession", "person", "general") -> weights (n,) that sum to 1.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
+    moments: torch.Tensor
+    position: np.ndarray
     captions: list[str]
     caption: np.ndarray
     weight: dict[str, np.ndarray]
+
+    def latents(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return means and standard deviations of some examples, float32 (len(rows), c, h, w)."""
+        where = torch.from_numpy(self.position[rows])
+        return self.moments[0, where].float(), self.moments[1, where].float()
 
 
 def usable(index: pd.DataFrame, images: str) -> pd.Series:
@@ -51,38 +59,66 @@ def usable(index: pd.DataFrame, images: str) -> pd.Series:
     return index["set"].isin([images, "general"]) & (index["weight"] > 0)
 
 
-def read_set(folder: Path, images: str) -> tuple[np.ndarray, pd.DataFrame]:
-    """Read the pictures that an arm may train on, and their rows of the index.
+def read_index(folder: Path, images: str) -> pd.DataFrame:
+    """Read which pictures an arm may train on.
 
     Parameters
     ----------
     folder : pathlib.Path
-        The synthetic set.
+        The set of pictures.
     images : str
         The arm's ``images``, a name in the index's column ``set``.
 
     Returns
     -------
-    numpy.ndarray, pandas.DataFrame
-        uint8 (n, height, width, 3), and n rows numbered from 0.
+    pandas.DataFrame
+        n rows of the index, numbered from 0; ``place`` says where each lies in the whole set.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the set is missing, damaged, or its index belongs to other shards.
+        If the set is missing, or its index belongs to other shards.
     """
     index_path = folder / shards.INDEX
     if not index_path.exists():
         raise FileNotFoundError(f"{show(index_path)} is missing: run notebook 02 first")
-    pictures, records = shards.read_folder(folder / "shards")
     index = pd.read_parquet(index_path)
-    if not index["sha256"].equals(records["sha256"]):
+    sums = [shards.read_records(path)["sha256"] for path in shards.files(folder / "shards")]
+    if not index["sha256"].equals(pd.concat(sums, ignore_index=True)):
         raise ValueError(
             f"{show(index_path)} does not belong to the shards beside it: delete "
             f"{show(folder)} and run `dvc repro` again"
         )
-    rows = usable(index, images)
-    return pictures[rows.to_numpy()], index[rows].reset_index(drop=True)
+    place = np.flatnonzero(usable(index, images))
+    return index.iloc[place].assign(place=place).reset_index(drop=True)
+
+
+def pictures(folder: Path, index: pd.DataFrame) -> Iterator[np.ndarray]:
+    """Read the pictures of some rows of `read_index`, in their order, shard by shard.
+
+    Yields
+    ------
+    numpy.ndarray
+        uint8 (m, height, width, 3).
+
+    Raises
+    ------
+    ValueError
+        If a shard is damaged.
+    """
+    first, places = 0, np.sort(index["place"].to_numpy())
+    for path in shards.files(folder / "shards"):
+        size = shards.count(path)
+        mine = places[(places >= first) & (places < first + size)] - first
+        if len(mine):
+            yield shards.read(path)[0][mine]
+        first += size
+
+
+def read_set(folder: Path, images: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """Read all pictures that an arm may train on, and their rows: `read_index`, `pictures`."""
+    index = read_index(folder, images)
+    return np.concatenate(list(pictures(folder, index))), index
 
 
 def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.DataFrame:
@@ -158,39 +194,16 @@ def _retargeted(rows: pd.DataFrame, target: dict[str, dict[str, float]]) -> pd.S
     return wanted * noun / wanted.groupby([rows["kind"], rows["noun"]]).transform("sum")
 
 
-@torch.inference_mode()
-def encode(pipeline: Any, pictures: np.ndarray, batch: int = 64) -> torch.Tensor:
-    """Encode pictures once into latent moments.
-
-    Returns
-    -------
-    torch.Tensor
-        Scaled means and standard deviations, float32 (2, n, c, h, w), on the CPU.
-    """
-    vae = pipeline.vae
-    scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
-    moments = []
-    for i in range(0, len(pictures), batch):
-        part = torch.from_numpy(pictures[i : i + batch]).permute(0, 3, 1, 2)
-        part = part.to(vae.device, vae.dtype) / 127.5 - 1
-        posterior = vae.encode(part).latent_dist
-        both = torch.stack([posterior.mean - shift, posterior.std]) * scale
-        moments.append(both.float().cpu())
-    # clone(): a tensor made under inference_mode cannot take part in autograd
-    return torch.cat(moments, 1).clone()
-
-
 def examples(moments: torch.Tensor, rows: pd.DataFrame) -> Examples:
     """Bring together latents, captions and weights of the selected rows.
 
     Parameters
     ----------
     moments : torch.Tensor
-        From `encode`, of all pictures that `read_set` returned.
+        From `dft_lib.latents`, of all pictures of `read_index`.
     rows : pandas.DataFrame
         From `select`; its index says which pictures.
     """
-    positions = torch.tensor(rows.index.to_numpy())
     captions = [*rows["text"].drop_duplicates(), ""]
     place = {text: i for i, text in enumerate(captions)}
     weight = {}
@@ -198,7 +211,7 @@ def examples(moments: torch.Tensor, rows: pd.DataFrame) -> Examples:
         values = np.where(rows["kind"] == kind, rows["weight"], 0.0)
         weight[str(kind)] = values / group["weight"].sum()
     caption = rows["text"].map(place).to_numpy()
-    return Examples(moments[0, positions], moments[1, positions], captions, caption, weight)
+    return Examples(moments, rows.index.to_numpy(np.int64), captions, caption, weight)
 
 
 def shares_of(chosen: Training, weight: dict[str, np.ndarray]) -> dict[str, float]:

@@ -207,11 +207,12 @@ def first_images(arm: Path, noun: str, count: int) -> np.ndarray:
     return np.stack(found[:count])
 
 
-def first_rejected(pictures: np.ndarray, index: pd.DataFrame, count: int) -> Figure:
-    """Show the first images that screening rejected; fewer than `count` leave white space."""
+def first_rejected(folder: Path, index: pd.DataFrame, count: int) -> Figure:
+    """Show the first images of a set that screening rejected; fewer leave white space."""
     rows = index.index[index["verdict"].isin(REASONS)][:count]
+    pictures = shards.pick(folder, rows if len(rows) else [0])
     blank = np.full((count, *pictures.shape[1:]), 255, np.uint8)
-    blank[: len(rows)] = pictures[rows]
+    blank[: len(rows)] = pictures[: len(rows)]
     return sheet({"rejected": {"first rejected images": blank}})
 
 

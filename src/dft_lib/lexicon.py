@@ -17,6 +17,7 @@ _COLUMNS = {
     "general": ("noun", "source"),
     "groups": ("attribute", "group", "word", "source"),
 }
+ATTRIBUTES = ("gender", "skin_tone", "ethnicity", "age")  # what a prompt can name
 _KEYS = {"professions": ["profession"], "people": ["noun"], "general": ["noun"]}
 
 
@@ -28,6 +29,10 @@ class Lexicon:
     people: pd.DataFrame
     general: pd.DataFrame
     groups: pd.DataFrame
+
+    def axes(self) -> list[str]:
+        """Return the attributes that prompts may name, in file order."""
+        return list(dict.fromkeys(self.groups["attribute"]))
 
     def words(self, attribute: str) -> dict[str, str]:
         """Return {group: word used in prompts} of an attribute, in scale order.
@@ -87,6 +92,13 @@ def load(folder: str | Path = "lexicon") -> Lexicon:
         raise ValueError(
             f"{show(where / 'professions.csv')}: fold {odd[0]!r} is unknown; use 0, 1, 2 or "
             f"{VALIDATION}"
+        )
+    named = tables["groups"]["attribute"]
+    odd = sorted(set(named) - set(ATTRIBUTES))
+    if odd:
+        raise ValueError(
+            f"{show(where / 'groups.csv')}: no prompt can name the attribute {odd[0]!r}; use "
+            f"{', '.join(ATTRIBUTES)}"
         )
     nouns = pd.concat([tables["professions"]["profession"], tables["people"]["noun"],
                        tables["general"]["noun"]]).str.lower()  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,10 +31,12 @@ class Step:
         Scaled latents and standard normal noise, (n, c, h, w).
     timestep : torch.Tensor
         int64 (n,).
-    given : Conditioning
-        The captions, with gradients where a text encoder learns.
+    given : Conditioning or None
+        The captions, with gradients where a text encoder learns; None until a part is taken.
     rng : numpy.random.Generator
         The step's own random stream, for further draws.
+    weight : torch.Tensor or None
+        Weights of the examples' losses, (n,); None: all 1.
     """
 
     number: int
@@ -44,8 +46,17 @@ class Step:
     clean: torch.Tensor
     noise: torch.Tensor
     timestep: torch.Tensor
-    given: Conditioning
+    given: Conditioning | None
     rng: np.random.Generator
+    weight: torch.Tensor | None = None
+
+    def part(self, part: slice, given: Conditioning) -> Step:
+        """Return a part of the batch, under its captions."""
+        return replace(
+            self, rows=self.rows[part], plain=self.plain[part], clean=self.clean[part],
+            noise=self.noise[part], timestep=self.timestep[part], given=given,
+            weight=None if self.weight is None else self.weight[part],
+        )  # fmt: skip
 
 
 class Objective(Protocol):
@@ -57,10 +68,14 @@ class Objective(Protocol):
         Names of the numbers that are logged at every step; the first one is ``loss``.
     rate : float
         Learning rate of its own parameters, times the model's.
+    splits : bool
+        The loss is a mean over examples, so that a batch may be cut into parts (for memory, or
+        for several processes) and the parts' gradients added up.
     """
 
     columns: tuple[str, ...]
     rate: float
+    splits: bool
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return what is trained beside the model and thrown away after it."""
@@ -80,6 +95,7 @@ class Denoising:
 
     columns: tuple[str, ...] = ("loss",)
     rate = 1.0
+    splits = True
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
@@ -95,9 +111,11 @@ class Denoising:
 
     def denoising(self, step: Step) -> torch.Tensor:
         """Return the denoising loss of a step."""
+        assert step.given is not None
         return denoising_loss(
-            self.pipeline, self.schedule, step.clean, step.noise, step.timestep, step.given
-        )
+            self.pipeline, self.schedule, step.clean, step.noise, step.timestep, step.given,
+            step.weight,
+        )  # fmt: skip
 
     def __call__(self, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the denoising loss."""
@@ -131,6 +149,7 @@ def denoising_loss(
     noise: torch.Tensor,
     timestep: torch.Tensor,
     given: Conditioning,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean squared error of the U-Net's prediction (the "simple" loss of Ho et al. 2020, eq. 14).
 
@@ -146,6 +165,8 @@ def denoising_loss(
         int64, (n,), 0 to 999.
     given : Conditioning
         The captions.
+    weight : torch.Tensor, optional
+        Of each example, (n,); from `min_snr_weight`.
 
     Returns
     -------
@@ -155,4 +176,33 @@ def denoising_loss(
     noisy = schedule.add_noise(clean, noise, timestep)
     prediction = predict(pipeline, noisy, timestep, given)
     target = denoising_target(schedule, clean, noise, timestep)
-    return F.mse_loss(prediction.float(), target.float())
+    if weight is None:
+        return F.mse_loss(prediction.float(), target.float())
+    squares = F.mse_loss(prediction.float(), target.float(), reduction="none")
+    return (squares.flatten(1).mean(1) * weight).mean()
+
+
+def min_snr_weight(schedule: DDPMScheduler, timestep: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Return the loss weight of noise levels: ``min(SNR, gamma) / SNR`` (noise), or SNR + 1 below.
+
+    Almost clean pictures, whose noise is easy to see, then count less (Hang et al. 2023, arXiv
+    2303.09556, equation 6; for a velocity the denominator is ``SNR + 1``, as there in 3.3).
+
+    Parameters
+    ----------
+    schedule : diffusers.DDPMScheduler
+        The model's own noise schedule.
+    timestep : torch.Tensor
+        int64, (n,).
+    gamma : float
+        Where the weight starts to fall; 5 in the paper.
+
+    Returns
+    -------
+    torch.Tensor
+        float32, (n,), above 0, at most 1.
+    """
+    kept = schedule.alphas_cumprod.to(timestep.device)[timestep].double()
+    ratio = kept / (1 - kept)
+    over = ratio if schedule.config.prediction_type == "epsilon" else ratio + 1
+    return (ratio.clamp(max=gamma) / over).float()

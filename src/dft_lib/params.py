@@ -9,7 +9,6 @@ The file is read as YAML 1.2, as DVC reads it, so ``1e-4`` is a number (PyYAML w
 
 from __future__ import annotations
 
-import difflib
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -17,8 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from dft_lib.paths import ROOT, show
-from dft_lib.raters.wall import require_apart
-from dft_lib.schema import Group, first_problem, gravest, read_yaml
+from dft_lib.raters.wall import RATERS, require_apart
+from dft_lib.schema import Group, first_problem, read_yaml, suggestion
 
 GroupType = TypeVar("GroupType", bound="Group")
 TrainingType = TypeVar("TrainingType", bound="Training")
@@ -45,6 +44,10 @@ class Base(Group):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     batch_size: Positive
     threads: Positive
+    engine: Literal["process", "ray"]
+    workers: Positive
+    compile_above: Positive | None
+    channels_last: bool
     num_inference_steps: Positive
     guidance_scale: Annotated[float, Field(ge=0)]
     scheduler: Literal["ddim", "dpmsolver++"]
@@ -54,6 +57,8 @@ class Base(Group):
 
     @model_validator(mode="after")
     def _raters_and_target_fit(self) -> Base:
+        if self.engine == "process" and self.workers > 1:
+            raise ValueError("workers is more than 1, but engine is process: make engine ray")
         require_apart(self.steer, self.judge)
         for attribute, shares in self.target.items():
             if attribute not in self.steer or attribute not in self.judge:
@@ -127,6 +132,8 @@ class Training(Group):
     caption_dropout: Share
     caption_mixup: Share
     lowest_timestep: Annotated[int, Field(ge=0, lt=1000)]
+    min_snr_gamma: Annotated[float, Field(gt=0)] | None
+    gradient_checkpointing: bool
 
     @model_validator(mode="after")
     def _trains_something(self) -> Training:
@@ -144,6 +151,7 @@ class Finetune(Training):
 
     training_seeds: Seeds
     checkpoint_every: Positive
+    processes: Positive
     out: str
 
 
@@ -226,11 +234,14 @@ class Params(Group):
                     training(self.finetune, arm.train, Training)
                 except ValidationError as error:
                     raise ValueError(f"arms.{name}.train.{first_problem(error)}") from error
+        if self.finetune.processes > self.finetune.train_batch_size:
+            raise ValueError("finetune.processes is more than train_batch_size: use fewer")
         judges = sorted(set(self.base.judge.values()))
-        if self.evaluate.features not in judges:
+        free = [name for name, about in RATERS.items() if not about.attributes]
+        if self.evaluate.features not in [*judges, *free]:
             raise ValueError(
                 f"evaluate.features names {self.evaluate.features!r}, which is no judge: use one "
-                f"of {', '.join(judges)}"
+                f"of {', '.join(judges)}, or {', '.join(free)}"
             )
         for field, names in self.figures.named().items():
             missing = sorted(set(names) - set(self.arms))
@@ -261,20 +272,6 @@ def training(
     return settings.model_validate(defaults | train)
 
 
-def _suggest(values: Any, error: ValidationError) -> str:
-    problem = gravest(error)
-    if problem["type"] != "extra_forbidden":
-        return ""
-    known: list[str] = []
-    model: Any = Params
-    for part in problem["loc"][:-1]:
-        fields = getattr(model, "model_fields", {})
-        model = fields[str(part)].annotation if str(part) in fields else None
-    known = list(getattr(model, "model_fields", {}))
-    close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
 def load(path: Path = ROOT / "params.yaml") -> Params:
     """Read and check the parameters.
 
@@ -290,7 +287,7 @@ def load(path: Path = ROOT / "params.yaml") -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         raise ValueError(
-            f"{show(path)}: {first_problem(error)}{_suggest(values, error)}"
+            f"{show(path)}: {first_problem(error)}{suggestion(Params, error)}"
         ) from None
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from matplotlib.transforms import Bbox
 
 from dft_lib.figures import SPLIT_NAMES, family_styles
@@ -19,6 +20,9 @@ from dft_lib.gap_figures import TITLES, normalised
 
 SMALL = 6.5  # points
 Point = tuple[float, float]
+
+
+LINEAR = 0.1  # up to here the horizontal axis is linear
 
 
 def front(points: Mapping[str, Point]) -> list[str]:
@@ -98,7 +102,8 @@ def pareto(
     """Corrected gap against the loss of explicit prompts followed: lower left is better.
 
     A row per part (seen, held out), a column per attribute; arms are numbered as in the key.
-    Whiskers: 95 % intervals; line: the front over point estimates, which knows no intervals;
+    The horizontal axis is logarithmic above 0.1 where an arm lies far out. Whiskers: 95 %
+    intervals; line: the front over point estimates, which knows no intervals;
     hatched: the middle 95 % of fair models.
     """
     looks = family_styles(list(labels), families)
@@ -149,7 +154,12 @@ def _panel(
     tops = [v for a in points for v in (gaps[a]["high"], gaps[a]["value"]) if not math.isnan(v)]
     width, height = max(max(ends) - min(ends), 0.02), max([*tops, 0.1])
     left, right = min(ends) - 0.06 * width, max(ends) + 0.06 * width
-    axis.set_xlim(left, right)
+    if right > 2 * LINEAR:  # one arm far out must not press the others together
+        axis.set_xscale("symlog", linthresh=LINEAR, linscale=2)
+        ticks = [t for t in (0, 0.05, LINEAR, 0.3, 1) if t <= right]
+        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlim(max(left, -0.03), right)
     axis.set_ylim(-0.04 * height, 1.08 * height)
     steps = [points[name] for name in front(points)]
     if steps:

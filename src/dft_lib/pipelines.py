@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from dft_lib.work import hash_of
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU = torch.device("cpu")
 _said: set[str] = set()
 diffusers_logging.set_verbosity_error()  # it warns of things that are no news, at every load
 for quiet in (diffusers_logging, transformers_logging):
@@ -33,10 +36,10 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> tuple[torch.devi
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("base.device is cuda, but PyTorch sees no CUDA device; use auto or cpu")
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    where = torch.device("cuda" if cuda else "cpu")
+    where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else CPU
     why = "asked for" if device != "auto" else ("a GPU is there" if cuda else "no GPU is there")
     kind = _DTYPES[dtype] if dtype != "auto" else (torch.bfloat16 if cuda else torch.float32)
-    line = f"device {where} ({why}), {str(kind).removeprefix('torch.')}"
+    line = f"device {where.type} ({why}), {str(kind).removeprefix('torch.')}"
     if line not in _said:
         _said.add(line)
         print(line)
@@ -128,6 +131,41 @@ def load(
     if getattr(pipeline, "safety_checker", None) is not None:
         pipeline.safety_checker = None
     return pipeline.to(where)
+
+
+def opener(base: Any) -> Callable[[], Any]:
+    """Return a function that loads the study's base model, from the parameter group ``base``."""
+    return partial(load, base.model, revision=base.revision, device=base.device, dtype=base.dtype)
+
+
+def tune(pipeline: Any, *, channels_last: bool, compile_above: int | None, images: int) -> Any:
+    """Make a pipeline that is about to draw many images faster; return it.
+
+    Compiling takes a minute or two on a GPU and pays from some hundred images on. Both change
+    pictures by rounding only, and neither changes which distribution is drawn from; methods that
+    do (distilled few-step models, token merging, step caching) are not offered here.
+
+    Parameters
+    ----------
+    pipeline : diffusers.DiffusionPipeline
+        With its adapters merged.
+    channels_last : bool
+        Store the weights of convolutions with channels last: on GPUs that is what their
+        half-precision kernels want; on CPUs it may cost time.
+    compile_above : int or None
+        Compile the U-Net and the decoder if more `images` than this will be drawn; None: never.
+    images : int
+        How many this process will draw. Every batch has the same size (the last one is padded),
+        so one compilation serves them all.
+    """
+    parts = (pipeline.unet, pipeline.vae)
+    if channels_last:
+        for part in parts:
+            part.to(memory_format=torch.channels_last)
+    if compile_above is not None and images > compile_above:
+        pipeline.unet.compile(dynamic=False)
+        pipeline.vae.decoder.compile(dynamic=False)
+    return pipeline
 
 
 def describe(model: str, revision: str | None) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from dft_lib.lexicon import VALIDATION, Lexicon
+from dft_lib.noise import keyed_rng
 from dft_lib.paths import show
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Request:
 
 
 _VOWEL_SOUND = ("honest", "honour", "honor", "hour", "heir")
-_CONSONANT_SOUND = ("uni", "eu", "one", "use", "usu", "uti")
+_CONSONANT_SOUND = ("uni", "eu", "one", "use", "usu", "uti", "uy", "ukr", "ugan", "uru")
 
 
 def article(phrase: str) -> str:
@@ -48,6 +50,7 @@ def describe(
     gender: str | None = None,
     skin_tone: str | None = None,
     age: str | None = None,
+    ethnicity: str | None = None,
     tone_after: bool = False,
 ) -> str:
     """Describe a person, naming only the groups that are given.
@@ -56,8 +59,8 @@ def describe(
     ----------
     noun : str
         A profession, or "person", which a named gender replaces ("a woman").
-    gender, skin_tone, age : str, optional
-        Group words as they stand in ``lexicon/groups.csv``.
+    gender, skin_tone, age, ethnicity : str, optional
+        Group words as they stand in the lexicon's ``groups.csv``.
     tone_after : bool
         "woman pilot with dark skin" instead of "dark-skinned woman pilot".
 
@@ -69,6 +72,8 @@ def describe(
     words = [age] if age else []
     if skin_tone and not tone_after:
         words.append(f"{skin_tone}-skinned")
+    if ethnicity:
+        words.append(ethnicity)
     if gender:
         words.append(gender)
     if not (gender and noun == "person"):
@@ -90,42 +95,82 @@ def training_grid(lexicon: Lexicon, settings: Prompts) -> pd.DataFrame:
     equally often), ``unbalanced`` (as many images of the same nouns from prompts that name no
     group: the model's own distribution) and ``general`` (no person, for preservation).
 
+    Further attributes of the lexicon (ethnicity, age) are multiplied out inside each cell. A
+    smaller number of images per cell takes a part of that product in which every group occurs as
+    often as any other, up to one; see `_variants`.
+
     Returns
     -------
     pandas.DataFrame
         One row per prompt: ``prompt_id, prompt, caption`` (the prompt without attributes),
-        ``set, kind, noun, fold, gender, skin_tone, images``; groups that are not asked for are "".
+        ``set, kind, noun, fold, gender, skin_tone, images``, then the further attributes; groups
+        that are not asked for are "".
     """
-    rows: list[dict[str, str | int]] = []
+    rows: list[tuple[str | int, ...]] = []
     genders, tones = lexicon.words("gender"), lexicon.words("skin_tone")
+    others = {a: lexicon.words(a) for a in lexicon.axes() if a not in ("gender", "skin_tone")}
     templates = settings.train_templates
+    combined = [dict(zip(others, groups, strict=True)) for groups in product(*others.values())]
     for kind, noun, fold, per_cell in _nouns(lexicon, settings):
-        for (g, gender), (t, tone) in product(genders.items(), tones.items()):
-            text = describe(noun, gender=gender, skin_tone=tone)
-            for i, (template, images) in enumerate(_share(templates, per_cell)):
+        captions = [fill(template, noun) for template in templates]
+        for cell, ((g, gender), (t, tone)) in enumerate(product(genders.items(), tones.items())):
+            drawn = _variants(noun, [len(o) for o in others.values()], len(templates), cell,
+                              per_cell)  # fmt: skip
+            for place, images in zip(*np.unique(drawn, return_counts=True), strict=True):
+                combination, i = divmod(int(place), len(templates))
+                named = combined[combination]
+                words = {a: others[a][group] for a, group in named.items()}
+                text = describe(
+                    noun,
+                    gender=gender,
+                    skin_tone=tone,
+                    age=words.get("age"),
+                    ethnicity=words.get("ethnicity"),
+                )
+                identity = "/".join((f"train/balanced/{noun}/{g}/{t}", *named.values(), str(i)))
                 rows.append(
-                    _row(
-                        f"train/balanced/{noun}/{g}/{t}/{i}", fill(template, text),
-                        fill(template, noun), "balanced", kind, noun, fold, g, t, images,
-                    )
+                    (identity, fill(templates[i], text), captions[i], "balanced", kind, noun,
+                     fold, g, t, int(images), *named.values())
                 )  # fmt: skip
         cells = len(genders) * len(tones)
+        none = ("",) * len(others)
         for i, (template, per_template) in enumerate(_share(templates, per_cell)):
             text, images = fill(template, noun), per_template * cells  # the balanced set's mix
             rows.append(
-                _row(
-                    f"train/unbalanced/{noun}/{i}", text, text, "unbalanced", kind, noun, fold,
-                    "", "", images,
-                )
+                (f"train/unbalanced/{noun}/{i}", text, text, "unbalanced", kind, noun, fold,
+                 "", "", images, *none)
             )  # fmt: skip
     for noun in lexicon.general["noun"]:
         for i, (template, images) in enumerate(_share(templates, settings.general_images)):
             text = fill(template, noun)
             rows.append(
-                _row(f"train/general/{noun}/{i}", text, text, "general", "general", noun, "", "",
-                     "", images)
+                (f"train/general/{noun}/{i}", text, text, "general", "general", noun, "", "", "",
+                 images, *("",) * len(others))
             )  # fmt: skip
-    return _table(rows)
+    return _table(rows, list(others))
+
+
+def _variants(noun: str, sizes: list[int], templates: int, cell: int, images: int) -> np.ndarray:
+    """Choose which variants of a cell's prompt are drawn.
+
+    A variant is a combination of the further attributes (of `sizes` groups each; the first
+    varies slowest) and a template. Without further attributes the templates take turns. With
+    some, the groups of the first attribute take turns in an order drawn for the noun, the noun's
+    next cell going on where the last one stopped, while the rest is shifted by one from group to
+    group (a Latin square): a part of the product is spread as evenly as it can be, and the whole
+    product is drawn when `images` is its size.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 (images,): numbers of variants.
+    """
+    first = sizes[0] if sizes else 1
+    rest = int(np.prod(sizes[1:], dtype=int)) * templates
+    order = keyed_rng("variants", noun).permutation(first) if first > 1 else np.zeros(1, int)
+    turn = np.arange(images)
+    place = (turn + cell * images) % first
+    return order[place] * rest + (turn // first + place) % rest
 
 
 def evaluation_grid(lexicon: Lexicon, settings: Prompts, mode: str) -> pd.DataFrame:
@@ -140,7 +185,7 @@ def evaluation_grid(lexicon: Lexicon, settings: Prompts, mode: str) -> pd.DataFr
     pandas.DataFrame
         Columns as in `training_grid`.
     """
-    rows: list[dict[str, str | int]] = []
+    rows: list[tuple[str | int, ...]] = []
     genders, tones = lexicon.words("gender"), lexicon.words("skin_tone")
     for kind, noun, fold, _ in _nouns(lexicon, settings):
         if mode == "folds" and fold == VALIDATION:
@@ -148,37 +193,48 @@ def evaluation_grid(lexicon: Lexicon, settings: Prompts, mode: str) -> pd.DataFr
         for i, template in enumerate(settings.evaluation_templates):
             text = fill(template, noun)
             rows.append(
-                _row(f"eval/neutral/{noun}/{i}", text, text, "evaluation",
-                     "neutral" if kind == "profession" else "person", noun, fold, "", "",
-                     settings.evaluation_images)
+                (f"eval/neutral/{noun}/{i}", text, text, "evaluation",
+                 "neutral" if kind == "profession" else "person", noun, fold, "", "",
+                 settings.evaluation_images)
             )  # fmt: skip
         for (g, gender), (t, tone) in product(genders.items(), tones.items()):
             text = describe(noun, gender=gender, skin_tone=tone)
             template = settings.evaluation_templates[0]
             rows.append(
-                _row(f"eval/explicit/{noun}/{g}/{t}", fill(template, text), fill(template, noun),
-                     "evaluation", "explicit", noun, fold, g, t, settings.explicit_images)
+                (f"eval/explicit/{noun}/{g}/{t}", fill(template, text), fill(template, noun),
+                 "evaluation", "explicit", noun, fold, g, t, settings.explicit_images)
             )  # fmt: skip
     for noun in lexicon.general["noun"]:
         text = fill(settings.evaluation_templates[0], noun)
         rows.append(
-            _row(f"eval/general/{noun}", text, text, "evaluation", "general", noun, "", "", "",
-                 settings.evaluation_general_images)
+            (f"eval/general/{noun}", text, text, "evaluation", "general", noun, "", "", "",
+             settings.evaluation_general_images)
         )  # fmt: skip
     return _table(rows)
 
 
-def requests(grid: pd.DataFrame) -> tuple[list[Request], pd.DataFrame]:
+def requests(grid: pd.DataFrame, part: slice = slice(None)) -> tuple[list[Request], pd.DataFrame]:
     """Expand a grid into one request, and one row of its record, per image.
+
+    Parameters
+    ----------
+    grid : pandas.DataFrame
+        One row per prompt, with its number of ``images``.
+    part : slice, optional
+        Which images, counted in grid order; by default all. A grid of a million prompts is
+        expanded shard by shard.
 
     Returns
     -------
     tuple
         Requests in grid order, and the grid's rows repeated with a column ``replicate``.
     """
-    rows = grid.loc[grid.index.repeat(grid["images"])].drop(columns="images")
-    rows = rows.reset_index(drop=True)
-    rows["replicate"] = rows.groupby("prompt_id", sort=False).cumcount()
+    ends = grid["images"].to_numpy().cumsum()
+    first, last, _ = part.indices(int(ends[-1]) if len(ends) else 0)
+    place = np.arange(first, last)
+    row = np.searchsorted(ends, place, side="right")
+    rows = grid.iloc[row].drop(columns="images").reset_index(drop=True)
+    rows["replicate"] = place - (ends - grid["images"].to_numpy())[row]
     listed = [
         Request(str(r.prompt_id), str(r.prompt), int(r.replicate))
         for r in rows[["prompt_id", "prompt", "replicate"]].itertuples()
@@ -204,18 +260,12 @@ def _share(templates: list[str], images: int) -> list[tuple[str, int]]:
     return [(template, n) for template, n in split if n]
 
 
-def _row(
-    prompt_id: str, prompt: str, caption: str, group: str, kind: str, noun: str, fold: str,
-    gender: str, skin_tone: str, images: int,
-) -> dict[str, str | int]:  # fmt: skip
-    return {
-        "prompt_id": prompt_id, "prompt": prompt, "caption": caption, "set": group, "kind": kind,
-        "noun": noun, "fold": fold, "gender": gender, "skin_tone": skin_tone, "images": images,
-    }  # fmt: skip
+_COLUMNS = ("prompt_id", "prompt", "caption", "set", "kind", "noun", "fold", "gender", "skin_tone",
+            "images")  # fmt: skip
 
 
-def _table(rows: list[dict[str, str | int]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
+def _table(rows: list[tuple[str | int, ...]], others: Sequence[str] = ()) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, *others])
     if table["prompt_id"].duplicated().any():
         twice = table.loc[table["prompt_id"].duplicated(), "prompt_id"].iloc[0]
         raise ValueError(f"prompt {twice!r} is listed twice: a term stands in two lexicon files")
@@ -232,4 +282,4 @@ def read_grid(path: Path) -> pd.DataFrame:
     """
     if not path.exists():
         raise FileNotFoundError(f"{show(path)} is missing: run notebook 01_prompts first")
-    return pd.read_csv(path, dtype={"images": int}, keep_default_na=False)
+    return pd.read_parquet(path)

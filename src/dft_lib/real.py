@@ -297,19 +297,5 @@ def examples(folder: Path, index: pd.DataFrame, count: int, seed: int) -> dict[s
     for name, rows in index.groupby("set", sort=False):
         rng = keyed_rng(seed, "real", "examples", str(name))
         share = (rows["weight"] / rows["weight"].sum()).to_numpy()
-        out[str(name)] = pick(folder, rng.choice(rows.index.to_numpy(), count, p=share))
+        out[str(name)] = shards.pick(folder, rng.choice(rows.index.to_numpy(), count, p=share))
     return out or {"no real pictures": np.full((count, 8, 8, 3), 255, np.uint8)}
-
-
-def pick(folder: Path, rows: np.ndarray) -> np.ndarray:
-    """Return the pictures at positions `rows` of the index, in that order."""
-    found: dict[int, np.ndarray] = {}
-    start, wanted = 0, {int(r) for r in rows}
-    for path in shards.files(folder / "shards"):
-        size = pq.read_metadata(path).num_rows
-        here = [r for r in wanted if start <= r < start + size]
-        if here:
-            pictures, _ = shards.read(path, verify=False)
-            found |= {r: pictures[r - start] for r in here}
-        start += size
-    return np.stack([found[int(r)] for r in rows])

@@ -178,7 +178,7 @@ def fit_classifier(
         loss.backward()
         optimizer.step()
     net.requires_grad_(False).eval()
-    given = net(moments[0, place[aside]])
+    given = net(moments[0, place[aside]].float())
     right = {a: float((given[a].argmax(1) == labels[a][aside]).float().mean()) for a in labels}
     return net, right
 

@@ -7,6 +7,7 @@ size and thread count move a few pixels by one level and are therefore part of t
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,9 +18,12 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from dft_lib import conditioning
 from dft_lib.conditioning import Conditioning
+from dft_lib.fitting import Fitting
 from dft_lib.interventions.base import Intervention, Plan
 from dft_lib.noise import initial_noise
 from dft_lib.prompts import Request
+
+ENCODED_PROMPTS = 1024  # kept; SDXL's take 0.3 MB each in half precision
 
 
 @dataclass(frozen=True)
@@ -77,19 +81,33 @@ class Sampler:
         self.scheduler = make_scheduler(settings.scheduler, pipeline.scheduler.config)
         unet = pipeline.unet
         self.shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
-        self._encoded: dict[str, Conditioning] = {}
+        self._encoded: OrderedDict[str, Conditioning] = OrderedDict()
+        self._denoising, self._decoding = Fitting("denoising"), Fitting("decoding")
+
+    def encode(self, prompt: str) -> Conditioning:
+        """Return the conditioning of one prompt, a batch of 1."""
+        return self.encode_all([prompt])
 
     @torch.inference_mode()
-    def encode(self, prompt: str) -> Conditioning:
-        """Return the conditioning of one prompt, a batch of 1; each prompt is encoded once."""
-        if prompt not in self._encoded:
-            tokens = conditioning.tokenize(self.pipeline, [prompt])
-            self._encoded[prompt] = conditioning.encode(self.pipeline, tokens)
-        return self._encoded[prompt]
-
     def encode_all(self, prompts: Sequence[str]) -> Conditioning:
-        """Return the conditioning of several prompts."""
-        return conditioning.concatenate([self.encode(prompt) for prompt in prompts])
+        """Return the conditioning of several prompts, each encoded once and kept for a while."""
+        new = [p for p in dict.fromkeys(prompts) if p not in self._encoded]
+        # On a GPU together. On a CPU one by one: there the company a prompt is encoded in would
+        # move its last bits, and shards are promised to be the same bytes.
+        size = len(new) if self.pipeline.device.type == "cuda" else 1
+        for start in range(0, len(new), max(size, 1)):
+            part = new[start : start + size]
+            tokens = conditioning.tokenize(self.pipeline, part)
+            given = conditioning.encode(self.pipeline, tokens)
+            for i, prompt in enumerate(part):
+                # a copy, so that a kept row does not keep its whole batch
+                self._encoded[prompt] = given[i : i + 1] if size == 1 else given[[i]]
+        for prompt in prompts:
+            self._encoded.move_to_end(prompt)
+        given = conditioning.concatenate([self._encoded[prompt] for prompt in prompts])
+        while len(self._encoded) > ENCODED_PROMPTS:
+            self._encoded.popitem(last=False)
+        return given
 
     def plan(self, request: Request) -> Plan:
         """Say how a request is drawn."""
@@ -126,7 +144,7 @@ class Sampler:
         for step, t in enumerate(self.scheduler.timesteps):
             scaled = self.scheduler.scale_model_input(latents, t)
             model_input = torch.cat([scaled, scaled]) if guided else scaled
-            output = conditioning.predict(pipeline, model_input, t, given)
+            output = self._predict(model_input, t, given)
             if guided:
                 without, asked = output.chunk(2)
                 output = without + self.settings.guidance_scale * (asked - without)
@@ -135,13 +153,25 @@ class Sampler:
             latents = self.scheduler.step(output, t, latents).prev_sample
         return latents
 
+    def _predict(
+        self, latents: torch.Tensor, timestep: torch.Tensor, given: Conditioning
+    ) -> torch.Tensor:
+        parts = self._denoising.run(
+            lambda part: conditioning.predict(self.pipeline, latents[part], timestep, given[part]),
+            len(latents),
+        )
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Decode scaled latents into uint8 pictures, (n, height, width, 3)."""
         vae = self.pipeline.vae
         shift = getattr(vae.config, "shift_factor", None) or 0
-        latents = latents / vae.config.scaling_factor + shift
-        return pixels(vae.decode(latents.to(vae.dtype)).sample)
+        latents = (latents / vae.config.scaling_factor + shift).to(vae.dtype)
+        parts = self._decoding.run(
+            lambda part: pixels(vae.decode(latents[part]).sample), len(latents)
+        )
+        return np.concatenate(parts)
 
     def draw(self, requests: Sequence[Request]) -> Iterator[tuple[int, np.ndarray]]:
         """Draw all requests in their order; yields (index of the first, pixels) per batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,16 @@ def read_yaml(path: Path) -> Any:
     except YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
         raise ValueError(f"{show(path)}, line {line}: not valid YAML; mend that line") from error
+
+
+def suggestion(model: Any, error: ValidationError) -> str:
+    """Return " (did you mean ...?)" for a misspelt field of `model`, or nothing."""
+    problem = gravest(error)
+    if problem["type"] != "extra_forbidden":
+        return ""
+    for part in problem["loc"][:-1]:
+        fields = getattr(model, "model_fields", {})
+        model = fields[str(part)].annotation if str(part) in fields else None
+    known = list(getattr(model, "model_fields", {}))
+    close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -35,7 +35,8 @@ def screen(records: pd.DataFrame, ratings: pd.DataFrame) -> pd.Series:
     records : pandas.DataFrame
         Records with ``kind, noun, gender, skin_tone`` as requested ("" where not).
     ratings : pandas.DataFrame
-        The steering panel's answers, same rows: ``person, role, gender, skin_tone``.
+        The steering panel's answers, same rows: ``person, gender, skin_tone``, and ``role`` if
+        somebody answers for it; otherwise nobody checks the profession or thing.
 
     Returns
     -------
@@ -49,7 +50,8 @@ def screen(records: pd.DataFrame, ratings: pd.DataFrame) -> pd.Series:
         asked = records[attribute] != ""
         wrong = asked & (ratings[attribute] != records[attribute])
         verdict[wrong] = f"wrong {attribute}"
-    verdict[ratings["role"] != records["noun"]] = "wrong subject"
+    if "role" in ratings:
+        verdict[ratings["role"] != records["noun"]] = "wrong subject"
     verdict[~wants_person & (ratings["person"] == "person")] = "unexpected person"
     verdict[wants_person & (ratings["person"] != "person")] = "no person"
     return verdict

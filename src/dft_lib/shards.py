@@ -99,6 +99,17 @@ def read(path: Path, *, verify: bool = True) -> tuple[np.ndarray, pd.DataFrame]:
     return np.stack(pictures) if pictures else np.zeros((0, 0, 0, 3), np.uint8), records
 
 
+def count(path: Path) -> int:
+    """Return how many images a shard holds, by the table at its end."""
+    return pq.read_metadata(path).num_rows
+
+
+def read_records(path: Path) -> pd.DataFrame:
+    """Read the records of one shard without its pictures."""
+    columns = [c for c in pq.read_schema(path).names if c != "image"]
+    return pq.read_table(path, columns=columns).to_pandas()
+
+
 def files(folder: Path) -> list[Path]:
     """List the shards of a folder in order.
 
@@ -118,6 +129,20 @@ def read_folder(folder: Path, *, verify: bool = True) -> tuple[np.ndarray, pd.Da
     parts = [read(path, verify=verify) for path in files(folder)]
     pictures = np.concatenate([p for p, _ in parts])
     return pictures, pd.concat([r for _, r in parts], ignore_index=True)
+
+
+def pick(folder: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the pictures at positions `rows` of a set (``folder/shards``), in that order."""
+    found: dict[int, np.ndarray] = {}
+    start, wanted = 0, {int(r) for r in rows}
+    for path in files(folder / "shards"):
+        size = count(path)
+        here = [r for r in wanted if start <= r < start + size]
+        if here:
+            pictures, _ = read(path, verify=False)
+            found |= {r: pictures[r - start] for r in here}
+        start += size
+    return np.stack([found[int(r)] for r in rows])
 
 
 def slices(total: int, size: int) -> Sequence[slice]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dft_lib import features
 from dft_lib.evaluated import Arm, as_entry, cells
-from dft_lib.evaluation import Target
+from dft_lib.evaluation import Target, right_role
 from dft_lib.fairness import uncertainty
 from dft_lib.fairness.rates import rates_by_group
 from dft_lib.fairness.report import plain
@@ -27,12 +27,13 @@ def side_effects(arm: Arm, base: Arm | None, target: Target) -> dict[str, Any]:
         )
         for a in target
     }
-    general = uncertainty.bootstrap_interval(cells(arm, "general", "role_accuracy", "noun"))
+    things = cells(arm, "general", "role_accuracy", "noun")
+    nothing = {"value": None, "low": None, "high": None}
     kinds = ("explicit", "general")
     return {
         "explicit": explicit,
         "explicit_loss": _explicit_loss(arm, base, list(target)) if base else None,
-        "general": as_entry(general),
+        "general": nothing if things.empty else as_entry(uncertainty.bootstrap_interval(things)),
         "role_accuracy": {a: _roles(arm.ratings, a, list(g)) for a, g in target.items()},
         "drop_out": {a: _drop_out(arm.ratings, a, list(g)) for a, g in target.items()},
         "diversity": {a: _diversity(arm, base, a, list(g)) for a, g in target.items()}
@@ -68,7 +69,7 @@ def _roles(
     of the difference is its mean when groups are exchanged at random within each profession.
     """
     people = _people(ratings)
-    people = people.assign(right=people["rated_role"] == people["noun"])
+    people = people.assign(right=right_role(people)).dropna(subset="right")
     table = people.groupby(["noun", f"rated_{attribute}"])["right"].agg(["sum", "count"])
     totals = table["count"].unstack(fill_value=0).reindex(columns=groups, fill_value=0)
     right = table["sum"].unstack(fill_value=0).reindex(columns=groups, fill_value=0)

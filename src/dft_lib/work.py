@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,10 +46,35 @@ def identity() -> str:
 
     If any of them is gone, nobody waits for the kernel's work any more.
     """
-    me = psutil.Process()
-    parents = me.parents()
+    runner = psutil.Process()
+    parents = runner.parents()
     dvc = next((i for i, p in enumerate(parents) if _is_dvc(p)), -1)
-    return json.dumps([_identity(p) for p in (me, *parents[: dvc + 1])])
+    return json.dumps([_identity(p) for p in (runner, *parents[: dvc + 1])])
+
+
+def me() -> Identity:
+    """Return this process's identity."""
+    return _identity(psutil.Process())
+
+
+@contextmanager
+def ends_with(owner: Identity, seconds: float = 2.0) -> Iterator[None]:
+    """End this process when its owner is gone: nobody else will collect its work.
+
+    Whoever starts the work again finds the last checkpoint, and must not find two writers.
+    """
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(seconds):
+            if not _alive(owner):
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()
 
 
 def _is_dvc(process: psutil.Process) -> bool:
@@ -104,8 +130,7 @@ def workspace(stage: str, out: Path, key: Any) -> Iterator[Path]:
     """
     top = SCRATCH / f"{stage}-{_digest(str(out))[:8]}"
     top.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([key, _code()], sort_keys=True, default=str)
-    folder = top / _digest(text)[:16]
+    folder = top / digest_of([key, _code()])[:16]
     owner = top / "owner.json"
     lock = FileLock(top / "lock")
     try:
@@ -117,9 +142,9 @@ def workspace(stage: str, out: Path, key: Any) -> Iterator[Path]:
             ) from None
         lock.acquire(timeout=30)
     try:
-        me = _identity(psutil.Process())
-        runners = json.loads(os.environ.get(RUNNER_VARIABLE, "null")) or [me]
-        owner.write_text(json.dumps({"worker": me, "runners": runners}), encoding="utf-8")
+        worker = me()
+        runners = json.loads(os.environ.get(RUNNER_VARIABLE, "null")) or [worker]
+        owner.write_text(json.dumps({"worker": worker, "runners": runners}), encoding="utf-8")
         folder.mkdir(exist_ok=True)
         for part in folder.rglob(".*.part"):  # half-written files of a killed run
             part.unlink()
@@ -127,6 +152,11 @@ def workspace(stage: str, out: Path, key: Any) -> Iterator[Path]:
         shutil.rmtree(folder)
     finally:
         lock.release()
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of a JSON value."""
+    return _digest(json.dumps(value, sort_keys=True, default=str))
 
 
 def _digest(text: str) -> str:

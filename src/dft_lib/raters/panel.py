@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -24,16 +24,23 @@ class Panel:
         attribute -> name of the rater that answers for it.
     folder : pathlib.Path, optional
         Where weight files are.
+    others : iterable of str
+        Raters that answer nothing here, opened for their features.
     """
 
-    def __init__(self, members: Mapping[str, str], folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        members: Mapping[str, str],
+        folder: Path | None = None,
+        others: Iterable[str] = (),
+    ) -> None:
         require_known(members)
         self.members = dict(members)
         where = folder or DATA / "raters"
         self.where = where
         self.raters: dict[str, Rater] = {
             name: import_module(f"dft_lib.raters.{name}").open_rater(where / f"{name}.safetensors")
-            for name in sorted(set(members.values()))
+            for name in sorted({*members.values(), *others})
         }
 
     def about(self) -> dict[str, dict[str, str | None]]:
@@ -71,7 +78,8 @@ class Panel:
     def answers(self, pixels: np.ndarray) -> dict[str, Answer]:
         """Return each attribute's answer as its rater gave it."""
         check_pixels(pixels)
-        given = {name: rater.rate(pixels) for name, rater in self.raters.items()}
+        used = set(self.members.values())
+        given = {name: r.rate(pixels) for name, r in self.raters.items() if name in used}
         return {attribute: given[name][attribute] for attribute, name in self.members.items()}
 
     def rate(self, pixels: np.ndarray) -> pd.DataFrame:

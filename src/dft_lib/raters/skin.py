@@ -28,6 +28,8 @@ from dft_lib.raters.packaged import find
 MONK = ("f6ede4", "f3e7db", "f7ead0", "eadaba", "d7bd96", "a07e56", "825c43", "604134", "3a312a",
         "292420")  # fmt: skip
 MONK_GROUPS = tuple(f"monk-{i}" for i in range(1, 11))
+# Two neighbouring points each: the words that prompts use, and tones a prompt can aim at
+FIVE_GROUPS = ("light", "medium-light", "medium", "medium-dark", "dark")
 # Individual typology angle, degrees (Chardon et al. 1991; Del Bino & Bernerd 2013)
 ITA_EDGES = (55.0, 41.0, 28.0, 10.0, -30.0)
 ITA_GROUPS = ("very light", "light", "intermediate", "tan", "brown", "dark")
@@ -141,11 +143,13 @@ class SkinToneRater:
     Parameters
     ----------
     scale : str
-        "monk" (ten groups, nearest by CIEDE2000) or "ita" (six groups).
+        "monk" (ten groups, nearest by CIEDE2000), "monk_five" (the same in five pairs) or "ita"
+        (six groups).
     balance : bool
         Divide out the estimated light.
     most : float
-        `monk`: largest CIEDE2000 distance to the nearest colour that still counts as an answer.
+        Of Monk's scale: largest CIEDE2000 distance to the nearest colour that still counts as an
+        answer.
     longest_side : int
         Of the picture for face detection; see `dft_lib.raters.faces.detect`. Pictures without a
         face at this size are looked at again at 512, as the other face raters do.
@@ -154,10 +158,11 @@ class SkinToneRater:
     def __init__(
         self, scale: str, *, balance: bool = False, most: float = 20.0, longest_side: int = 128
     ) -> None:
-        if scale not in ("monk", "ita"):
-            raise ValueError(f"no skin-tone scale {scale!r}; use monk or ita")
+        scales = {"monk": MONK_GROUPS, "monk_five": FIVE_GROUPS, "ita": ITA_GROUPS}
+        if scale not in scales:
+            raise ValueError(f"no skin-tone scale {scale!r}; use {', '.join(scales)}")
         self.name, self.balance, self.most, self.longest_side = scale, balance, most, longest_side
-        self.groups = MONK_GROUPS if scale == "monk" else ITA_GROUPS
+        self.groups = scales[scale]
 
     def weights(self) -> list[Path]:
         """List the weight files."""
@@ -183,8 +188,11 @@ class SkinToneRater:
         distance = nearest_monk(colour)
         scores = np.exp(-(distance - distance.min()) / 5).astype(np.float32)
         scores /= scores.sum()
-        place = int(distance.argmin())
-        return (self.groups[place] if distance[place] <= self.most else UNCLEAR), scores
+        nearest = int(distance.argmin())
+        together = len(distance) // len(self.groups)
+        scores = scores.reshape(len(self.groups), together).sum(1)
+        group = self.groups[nearest // together]
+        return (group if distance[nearest] <= self.most else UNCLEAR), scores
 
     def rate(self, pixels: np.ndarray) -> dict[str, Answer]:
         """Rate pictures; see `dft_lib.raters.base.Rater.rate`."""

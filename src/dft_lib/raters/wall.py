@@ -32,7 +32,9 @@ RATERS = {
     "centerface": About("face detector", ("person",)),
     "age_gender": About("network on an aligned face", ("gender", "age")),
     "monk": About("colour of facial skin in CIELAB", ("skin_tone",)),
+    "monk_five": About("colour of facial skin in CIELAB", ("skin_tone",)),
     "ita": About("colour of facial skin in CIELAB", ("skin_tone",)),
+    "colour_layout": About("coarse colours of the whole picture", ()),  # distances only
     # photographs; their models come from the hub
     "clip_zero_shot": About("CLIP similarity", ("person", "gender", "skin_tone")),
     "blip2_vqa": About("BLIP-2 answers", ("person", "gender", "skin_tone")),

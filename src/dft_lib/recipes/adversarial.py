@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from dft_lib import examples
+from dft_lib import examples, latents, pipelines
 from dft_lib.conditioning import encode, predict, tokenize
 from dft_lib.noise import keyed_rng
 from dft_lib.objectives import Denoising, Step
@@ -111,6 +111,8 @@ def moment_loss(logits: dict[str, torch.Tensor], target: Target) -> torch.Tensor
 
 class Adversarial(Denoising):
     """Denoising, the adversary behind a reversed gradient, and the moment term."""
+
+    splits = False  # the moment term is about a whole batch
 
     def __init__(
         self,
@@ -203,7 +205,7 @@ def features_of(pipeline: Any, job: Job, rows: pd.DataFrame, batch: int = 64) ->
     device, dtype = pipeline.device, pipeline.unet.dtype
     for start in range(0, len(rows), batch):
         part = rows.iloc[start : start + batch]
-        clean = job.moments[0, torch.tensor(part.index.to_numpy())]
+        clean = job.moments[0, torch.tensor(part.index.to_numpy())].float()
         noise = torch.from_numpy(rng.standard_normal(tuple(clean.shape), dtype=np.float32))
         low, high = job.settings.adversary_from, schedule.config.num_train_timesteps
         timestep = torch.from_numpy(rng.integers(low, high, size=len(part)))
@@ -264,10 +266,10 @@ def fit(job: Job) -> Fitted:
     about: dict[str, Any] = {}
     if chosen.moment_weight:
         # Only the classifier of the moment term sees the balanced set; the model never does.
-        pictures, index = examples.read_set(job.data, "balanced")
+        model = pipelines.fingerprint(job.base.model, job.base.revision)
+        moments, index = latents.moments_of(job.data, "balanced", job.fresh, model)
         known = examples.select(index, chosen, job.seed, job.base.held_out)
         known = known[known["kind"] != "general"]
-        moments = examples.encode(job.fresh(), pictures)
         classifier, accuracy = fit_classifier(
             moments, known, job.base.target, key=[job.base.study_seed, job.name, job.seed]
         )

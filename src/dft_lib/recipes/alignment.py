@@ -95,6 +95,7 @@ def transport_targets(
 class Alignment(Denoising):
     """The denoising loss on explicit captions and things, and alignment on plain prompts."""
 
+    splits = False  # groups are assigned to a whole batch of rollouts
     columns: tuple[str, ...] = ("loss", "denoising", "alignment", "image", "assigned")
 
     def __init__(

@@ -190,6 +190,14 @@ def find(name: str) -> ModuleType:
         ) from error
 
 
+def shares_batches(name: str) -> bool:
+    """Say whether a recipe's training can share every batch among processes (`SHARES_BATCHES`).
+
+    A recipe whose loss is about a whole batch cannot; it trains in one process.
+    """
+    return bool(getattr(find(name), "SHARES_BATCHES", False))
+
+
 def settings_of(arm: Arm, defaults: Finetune) -> Any:
     """Return the checked settings of an arm's recipe, None for recipe "none".
 

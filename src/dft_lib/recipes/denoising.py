@@ -9,6 +9,8 @@ from __future__ import annotations
 from dft_lib.params import Training
 from dft_lib.recipes.base import Fitted, Job, learned, steps_cost
 
+SHARES_BATCHES = True
+
 
 class Settings(Training):
     """The common training settings."""

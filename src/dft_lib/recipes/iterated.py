@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file
 
-from dft_lib import examples, finetune, screening
+from dft_lib import finetune, latents, screening
 from dft_lib.params import Training
 from dft_lib.prompts import Request
 from dft_lib.raters.panel import Panel
@@ -158,7 +158,7 @@ class Loop:
         if added:
             extra = pd.concat(added, ignore_index=True)
             extra.index = range(self.moments.shape[1], self.moments.shape[1] + len(extra))
-            moments = examples.encode(self.teacher, np.concatenate(pictures))
+            moments = latents.encode(self.teacher, np.concatenate(pictures))
             self.moments = torch.cat([self.moments, moments], 1)
             self.rows = pd.concat([self.rows, extra])
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dft_lib import adapters, evaluation, lexicon, pipelines, prompts, shards, synthesis, work
+from dft_lib import adapters, evaluation, lexicon, pipelines, prompts, synthesis, work
+from dft_lib.engines import Engine
 from dft_lib.files import write_json, write_table
 from dft_lib.interventions.base import Setting, open_intervention
 from dft_lib.params import Arm, Base, Evaluate
 from dft_lib.paths import resolve, show
 from dft_lib.raters.panel import Panel
 from dft_lib.raters.wall import require_apart
-from dft_lib.sampling import Sampler, SamplingSettings
 
 
 def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.DataFrame:
@@ -33,7 +34,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
         (*words.professions["profession"], *words.people["noun"]),
     )  # fmt: skip
     intervention = open_intervention(arm.intervention, arm.draw, setting)
-    grid_path = resolve(settings.prompts) / "evaluation.csv"
+    grid_path = resolve(settings.prompts) / "evaluation.parquet"
     grid = prompts.read_grid(grid_path)
     missing = sorted(set(settings.training_seeds) - set(manifest["seeds"]))
     if manifest["training"] is not None and missing:
@@ -48,33 +49,35 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
     ]
     with work.workspace(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
-        panel = Panel(base.judge)
-        panel.features_of(settings.features, np.zeros((0, 64, 64, 3), np.uint8))  # or stop now
-        parts, vectors = [], []
+        panel = open_judges(base.judge, settings.features)  # or stop now
+        parts = []
         for seed in settings.training_seeds if manifest["training"] is not None else [-1]:
-            pipeline = pipelines.load(
-                base.model, revision=base.revision, device=base.device, dtype=base.dtype
-            )
-            if seed >= 0:
-                adapters.load(pipeline, models / f"seed-{seed}")
-            paths = synthesis.draw_shards(
-                Sampler(pipeline, SamplingSettings.of(base), intervention),
+            name_of_seed = f"seed-{seed}" if seed >= 0 else "base"
+            drawing = synthesis.Drawing(
+                partial(
+                    synthesis.open_model, base, base.model, base.revision,
+                    images=int(grid["images"].sum()),
+                    adapter=models / name_of_seed if seed >= 0 else None,
+                    intervention=intervention,
+                ),
                 grid,
-                publish / (f"seed-{seed}" if seed >= 0 else "base"),
-                shard_size=settings.shard_size,
-                about=about | {"seed": seed},
+                publish / name_of_seed,
+                settings.shard_size,
+                about | {"seed": seed},
+                partial(_open_rating, base.judge, settings.features),
+                folder / "ratings" / name_of_seed,
+            )  # fmt: skip
+            synthesis.draw_shards(
+                drawing, engine=Engine.of(base),
                 label=f"evaluate {name}" + (f", seed {seed}" if seed >= 0 else ""),
-            )
-            for path in paths:
-                pictures, records = shards.read(path)
-                vectors.append(panel.features_of(settings.features, pictures))
-                parts.append(
-                    pd.concat([records, panel.rate(pictures).add_prefix("rated_")], axis=1)
-                )
+            )  # fmt: skip
+            parts.append(synthesis.read_ratings(drawing))
         ratings = pd.concat(parts, ignore_index=True)
+        vectors = ratings.filter(like="feature_")
+        ratings = ratings.drop(columns=vectors.columns)
         write_table(publish / "ratings.parquet", ratings)
-        seen = pd.DataFrame(np.concatenate(vectors)).round(4).add_prefix("feature_")
-        write_table(publish / "features.parquet", seen.assign(sha256=ratings["sha256"]))
+        seen = vectors.round(4).assign(sha256=ratings["sha256"])
+        write_table(publish / "features.parquet", seen)
         work.publish(publish, out)
         table = evaluation.per_prompt(ratings, base.target, settings.training_seeds, base.held_out)
         results = resolve(settings.results)
@@ -87,3 +90,20 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
         about_arm |= {"trained": manifest["training"] is not None, "features": settings.features}
         write_json(results / f"{name}.json", about_arm | summary)
     return ratings
+
+
+def open_judges(members: dict[str, str], features: str) -> Panel:
+    """Open the judge panel; stop at once if a judge, or the space of distances, is not there."""
+    panel = Panel(members, others=[features])
+    panel.features_of(features, np.zeros((0, 64, 64, 3), np.uint8))
+    return panel
+
+
+def _open_rating(members: dict[str, str], features: str) -> synthesis.Rate:
+    panel = Panel(members, others=[features])
+
+    def rate(pictures: np.ndarray) -> pd.DataFrame:
+        vectors = pd.DataFrame(panel.features_of(features, pictures)).add_prefix("feature_")
+        return pd.concat([panel.rate(pictures).add_prefix("rated_"), vectors], axis=1)
+
+    return rate

@@ -21,6 +21,6 @@ def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFr
             )
     training_grid = prompts.training_grid(words, settings)
     evaluation_grid = prompts.evaluation_grid(words, settings, base.held_out)
-    write_table(resolve(settings.out) / "training.csv", training_grid)
-    write_table(resolve(settings.out) / "evaluation.csv", evaluation_grid)
+    write_table(resolve(settings.out) / "training.parquet", training_grid)
+    write_table(resolve(settings.out) / "evaluation.parquet", evaluation_grid)
     return training_grid, evaluation_grid

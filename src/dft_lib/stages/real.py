@@ -20,7 +20,7 @@ EMOJI = "emoji"
 
 def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     """02b: write the sets of real pictures, weighted; return the index."""
-    grid_path = resolve(settings.prompts) / "training.csv"
+    grid_path = resolve(settings.prompts) / "training.parquet"
     inputs = [grid_path]
     if settings.source == EMOJI:
         code = sorted(Path(pictures.__file__).parent.glob("*.py"))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import pandas as pd
 
 from dft_lib import audit, pipelines, prompts, screening, shards, synthesis, work
+from dft_lib.engines import Engine
 from dft_lib.files import write_json, write_table
 from dft_lib.params import Base, Synthesis
 from dft_lib.paths import resolve
 from dft_lib.raters.panel import Panel
-from dft_lib.sampling import Sampler, SamplingSettings
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,8 @@ log = logging.getLogger(__name__)
 def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     """02: draw the training grid with the teacher, screen, weight, audit; return the index."""
     pipelines.start(base.threads, base.device, base.dtype)
-    panel = Panel(base.steer)
-    grid_path = resolve(settings.prompts) / "training.csv"
+    Panel(base.steer)  # or stop now
+    grid_path = resolve(settings.prompts) / "training.parquet"
     grid = prompts.read_grid(grid_path)
     barred = screening.forbidden(grid["prompt"], settings.forbidden_terms)
     if barred.any():
@@ -34,22 +35,19 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     key = [about, base.model_dump(), settings.model_dump(), work.hash_of(grid_path)]
     out = resolve(settings.out)
     with work.workspace("synthesis", out, key) as folder:
-        pipeline = pipelines.load(model, revision=revision, device=base.device, dtype=base.dtype)
-        paths = synthesis.draw_shards(
-            Sampler(pipeline, SamplingSettings.of(base)),
+        drawing = synthesis.Drawing(
+            partial(synthesis.open_model, base, model, revision, images=int(grid["images"].sum())),
             grid,
             folder / "publish" / "shards",
-            shard_size=settings.shard_size,
-            about=about,
-            label="synthesis",
+            settings.shard_size,
+            about,
+            partial(_open_steering, base.steer),
+            folder / "ratings",
         )
-        parts = []
-        for path in paths:
-            pictures, records = shards.read(path)
-            rated = panel.rate(pictures).add_prefix("rated_")
-            verdict = screening.screen(records, rated.rename(columns=lambda c: c[6:]))
-            parts.append(pd.concat([records, rated, verdict.rename("verdict")], axis=1))
-        index = pd.concat(parts, ignore_index=True)
+        synthesis.draw_shards(drawing, engine=Engine.of(base), label="synthesis")
+        index = synthesis.read_ratings(drawing)
+        rated = index.filter(like="rated_").rename(columns=lambda c: c[6:])
+        index["verdict"] = screening.screen(index, rated)
         index["verdict"] = screening.match_size(index)
         index["weight"] = screening.weigh(index, base.target, settings.minimum_per_cell)
         write_table(folder / "publish" / shards.INDEX, index)
@@ -61,3 +59,8 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
         table = audit.representation(index, base.target)
         write_json(resolve(settings.audit_file), audit.summary(table, index))
     return index
+
+
+def _open_steering(members: dict[str, str]) -> synthesis.Rate:
+    panel = Panel(members)
+    return lambda pictures: panel.rate(pictures).add_prefix("rated_")
