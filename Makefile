@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test lab world photos art data notebooks lock clean
+.PHONY: repro test lab world photos ray art data notebooks lock clean
 
 repro: data
 ifdef PROFILE
@@ -54,6 +54,10 @@ world: data
 photos: $(STAMP)
 	python -m pip install -q --disable-pip-version-check --no-deps -r requirements-photos.lock
 
+# Ray, for `engine: ray`; what else it needs is in requirements.lock already.
+ray: $(STAMP)
+	python -m pip install -q --disable-pip-version-check --no-deps -r requirements-ray.lock
+
 art: $(STAMP)
 	python -m dft_lib.world.art
 
@@ -63,7 +67,7 @@ notebooks: $(STAMP)
 
 lock: $(STAMP)
 	python -m pip freeze --all --exclude-editable --exclude pip --exclude dft-lib \
-	  $(addprefix --exclude ,$(shell sed -n 's/==.*//p' requirements-photos.lock)) \
+	  $(addprefix --exclude ,$(shell sed -n 's/==.*//p' requirements-photos.lock requirements-ray.lock)) \
 	  | sed 's/+cpu$$//' > requirements.lock
 
 clean:

@@ -8,11 +8,12 @@ made again elsewhere. No picture travels to the driver.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -47,6 +48,16 @@ class Engine:
         return cls(base.engine, base.workers, base.threads, base.device)
 
 
+class Stage(NamedTuple):
+    """What is done to a shard: a function that loads whatever is needed, and where it runs.
+
+    What it returns takes a shard's number. Both are sent to workers: no large objects in them.
+    """
+
+    open: Callable[[], Callable[[int], int]]
+    on_gpu: bool
+
+
 @contextmanager
 def bar(label: str, unit: str, total: int, done: int) -> Iterator[Callable[[int], Any]]:
     """Show a progress bar that starts at what is done already."""
@@ -54,18 +65,29 @@ def bar(label: str, unit: str, total: int, done: int) -> Iterator[Callable[[int]
         yield shown.update
 
 
-def run_on_ray(
-    drawing: Any, todo: list[int], engine: Engine, artist: type, critic: type
-) -> Iterator[int]:
-    """Make shards on Ray, rating one while the next is drawn; yield their numbers as they end.
+def run_on_ray(stages: Sequence[Stage], todo: list[int], engine: Engine) -> Iterator[int]:
+    """Pass shards through stages on Ray; yield their numbers as they come out of the last one.
 
-    An address in ``RAY_ADDRESS`` names a running cluster; otherwise Ray starts on this machine.
+    Stages work at the same time: one shard is rated while the next is drawn. An address in
+    ``RAY_ADDRESS`` names a running cluster; otherwise Ray starts on this machine. A worker that
+    dies is replaced, and what it was doing is done again.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+        What happens to a shard, in order.
+    todo : list of int
+        Numbers of the shards.
+    engine : Engine
+        How many workers each stage gets.
 
     Raises
     ------
     ValueError
         If Ray is not installed.
     """
+    # Ray Data logs an error about itself at every start (ray-project/ray issue 53727)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         from ray.data import ActorPoolStrategy, DataContext
@@ -84,19 +106,19 @@ def run_on_ray(
         ray.init(runtime_env={"env_vars": variables}, logging_level="ERROR",
                  log_to_driver=False, **here)  # fmt: skip
     with_gpu = engine.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
+    DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
-        shared = ray.put(drawing)
         numbers = ray.data.from_items(todo, override_num_blocks=len(todo))
-        stages = [(artist, int(with_gpu))] + ([(critic, 0)] if drawing.open_rating else [])
-        for stage, gpu in stages:
+        for stage in stages:
             numbers = numbers.map_batches(
-                _Worker, fn_constructor_args=(stage, shared, engine.threads),
+                _Worker,
+                fn_constructor_args=(stage.open, engine.threads),
                 batch_size=1,
-                num_cpus=engine.threads, num_gpus=gpu,
+                num_cpus=engine.threads,
+                num_gpus=int(stage.on_gpu and with_gpu),
                 compute=ActorPoolStrategy(size=engine.workers, max_tasks_in_flight_per_actor=1),
-            )  # fmt: skip
+            )
         for row in numbers.iter_rows():
             yield int(row["item"])
     finally:
@@ -105,15 +127,13 @@ def run_on_ray(
 
 
 class _Worker:
-    """One Ray actor: an artist or a critic."""
+    """One Ray actor: does one stage's work on shard after shard."""
 
-    def __init__(self, kind: Callable[[Any], Any], shared: Any, threads: int) -> None:
-        import ray
-
+    def __init__(self, open_stage: Callable[[], Callable[[int], int]], threads: int) -> None:
         torch.set_num_threads(threads)
-        self.worker = kind(ray.get(shared))
+        self.work = open_stage()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         for number in batch["item"]:
-            self.worker.shard(int(number))
+            self.work(int(number))
         return batch

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 
@@ -33,6 +33,15 @@ def command(path: Path, processes: int, threads: int) -> list[str]:
     ]  # fmt: skip
 
 
+def described(one: Model) -> dict[str, Any]:
+    """Return what the processes are told, as JSON values."""
+    return {
+        "base": one.base.model_dump(), "settings": one.settings.model_dump(), "name": one.name,
+        "arm": one.arm.model_dump(), "seed": one.seed, "scratch": str(one.scratch),
+        "out": str(one.out), "owner": work.me(),
+    }  # fmt: skip
+
+
 def launch(one: Model) -> None:
     """Make one model in several processes; return when it is written.
 
@@ -42,14 +51,7 @@ def launch(one: Model) -> None:
         If a process failed; what was checkpointed is gone on from by the next run.
     """
     path = one.scratch / "model.json"
-    write_json(
-        path,
-        {
-            "base": one.base.model_dump(), "settings": one.settings.model_dump(),
-            "name": one.name, "arm": one.arm.model_dump(), "seed": one.seed,
-            "scratch": str(one.scratch), "out": str(one.out), "owner": work.me(),
-        },
-    )  # fmt: skip
+    write_json(path, described(one))
     processes = one.settings.processes
     done = subprocess.run(command(path, processes, one.base.threads))
     if done.returncode:

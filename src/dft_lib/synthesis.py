@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pandas as pd
 import torch
 
 from dft_lib import adapters, engines, pipelines, prompts, shards
-from dft_lib.engines import Engine
+from dft_lib.engines import Engine, Stage
 from dft_lib.files import write_table
 from dft_lib.interventions.base import Intervention
 from dft_lib.params import Base
@@ -197,7 +198,7 @@ def draw_shards(
     done = sum(p.stop - p.start for p in parts) - sum(parts[n].stop - parts[n].start for n in todo)
     with engines.bar(label, "image", int(drawing.grid["images"].sum()), done) as advance:
         if todo and engine is not None and engine.name == "ray":
-            for number in engines.run_on_ray(drawing, todo, engine, Artist, Critic):
+            for number in engines.run_on_ray(_stages(drawing), todo, engine):
                 advance(parts[number].stop - parts[number].start)
         elif todo:
             for number in _here(drawing, todo):
@@ -217,6 +218,21 @@ def read_ratings(drawing: Drawing) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
+
+
+def _stages(drawing: Drawing) -> list[Stage]:
+    """Return the work as it is sent to workers, with the grid in a file that they read."""
+    path = (drawing.ratings or drawing.folder.parent) / "grid.parquet"
+    write_table(path, drawing.grid)
+    lean = replace(drawing, grid=drawing.grid.head(0))
+    stages = [Stage(partial(_open, Artist, lean, path), True)]
+    if drawing.open_rating is not None:
+        stages.append(Stage(partial(_open, Critic, lean, path), False))
+    return stages
+
+
+def _open(kind: type[Artist | Critic], lean: Drawing, grid: Path) -> Callable[[int], int]:
+    return kind(replace(lean, grid=pd.read_parquet(grid))).shard
 
 
 def _here(drawing: Drawing, todo: list[int]) -> Any:

@@ -59,15 +59,15 @@ def me() -> Identity:
 
 @contextmanager
 def ends_with(owner: Identity, seconds: float = 2.0) -> Iterator[None]:
-    """End this process when its owner is gone: nobody else will collect its work.
+    """End this process when its owner, or its parent, is gone: nobody will collect its work.
 
     Whoever starts the work again finds the last checkpoint, and must not find two writers.
     """
-    stop = threading.Event()
+    stop, parent = threading.Event(), os.getppid()
 
     def watch() -> None:
         while not stop.wait(seconds):
-            if not _alive(owner):
+            if os.getppid() != parent or not _alive(owner):
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,123 @@
+"""The profiles for photographs, shrunk, through all five notebooks on models of their kind."""
+
+import zlib
+
+import jupytext
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from dft_lib import latents, notebook, params, work
+from dft_lib.paths import NOTEBOOKS, ROOT
+from dft_lib.raters.colour_layout import ColourLayout
+from dft_lib.stages import evaluate, synthesis
+
+TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
+
+
+class Guesses:
+    """Stands for raters: pictures by random weights have no faces. Answers follow checksums."""
+
+    def __init__(self, members, folder=None, others=()):
+        self.members = members
+
+    def rate(self, pixels):
+        sums = np.array([zlib.crc32(p.tobytes()) for p in pixels])
+        answers = {
+            "person": np.where(sums % 4 > 0, "person", "no_person"),
+            "gender": np.where(sums // 4 % 2 > 0, "woman", "man"),
+            "skin_tone": np.array(TONES)[sums // 8 % 5],
+            "age": np.full(len(sums), "young adult"),
+        }
+        return pd.DataFrame({a: answers[a] for a in self.members})
+
+    def features_of(self, name, pixels):
+        assert name == "colour_layout"
+        return ColourLayout().features_of(pixels)
+
+    def about(self):
+        return {}
+
+
+def shrunk(profile, model, folder):
+    """The profile's values, fewer and smaller; everything else as it is."""
+    values = params.read_yaml(ROOT / "profiles" / f"{profile}.yaml")
+    values["base"] |= {
+        "model": str(model), "revision": None, "device": "cpu", "threads": 2,
+        "num_inference_steps": 2, "compile_above": None,
+    }  # fmt: skip
+    values["prompts"] |= {
+        "professions": 1, "images_per_cell": 3, "person_images_per_cell": 3, "general_images": 1,
+        "evaluation_images": 4, "explicit_images": 1, "evaluation_general_images": 1,
+    }  # fmt: skip
+    values["finetune"] |= {
+        "steps": 2, "rank": 2, "train_batch_size": 4, "warmup_steps": 1, "checkpoint_every": 1,
+        "training_seeds": [0], "learning_rate": 1e-2,
+    }  # fmt: skip
+    values["evaluate"]["training_seeds"] = [0]
+    values["figures"] |= {"sheet_professions": 1, "sheet_images": 2}
+    for group in ("synthesis", "real", "evaluate"):
+        values[group]["shard_size"] = 64
+    for group, names in {
+        "prompts": ["out"], "synthesis": ["prompts", "out", "audit_file"],
+        "real": ["prompts", "out"], "finetune": ["out"],
+        "evaluate": ["prompts", "models", "out", "results"],
+        "figures": ["ratings", "results", "metrics_file", "out"],
+    }.items():  # fmt: skip
+        for name in names:
+            values[group][name] = str(folder / values[group][name])
+    kept = [a for a in ("base", "fair_guidance", "dft", "dft_full_unet") if a in values["arms"]]
+    values["arms"] = {name: values["arms"][name] for name in kept}
+    values["figures"] |= {"arms": kept, "shown": ["base", "dft"], "references": ["base"],
+                          "families": {"DFT": kept[2:]}}  # fmt: skip
+    for arm in values["arms"].values():
+        arm["data"] = str(folder / arm["data"])
+        arm["train"].pop("learning_rate", None)
+    return params.Params.model_validate(values)
+
+
+def run(name, chosen, arm=None):
+    """Run a notebook's cells in this process, its parameters replaced."""
+    space = {}
+    for cell in jupytext.read(NOTEBOOKS / f"{name}.py").cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            space |= notebook.values_for(name, arm, chosen)
+        elif cell.cell_type == "code":
+            exec(compile(cell.source, name, "exec"), space)
+    plt.close("all")
+    return space
+
+
+@pytest.mark.parametrize("profile", ["sd15", "sdxl"])
+def test_all_five_notebooks(profile, shaped_model, tmp_path, monkeypatch):
+    for module in (work, latents):
+        monkeypatch.setattr(module, "SCRATCH", tmp_path / "scratch")
+    for module in (synthesis, evaluate):
+        monkeypatch.setattr(module, "Panel", Guesses)
+    torch.set_num_threads(2)
+    folder = shaped_model(profile)
+    chosen = shrunk(profile, folder, tmp_path)
+    grid = run("01_prompts", chosen)["training"]
+    assert {"ethnicity", "age"} <= set(grid) and grid["ethnicity"].nunique() > 20
+    index = run("02_synthesis", chosen)["index"]
+    assert (index["weight"] > 0).sum() > 10 and index["ethnicity"].nunique() > 20
+    assert (index["scheduler"] == "dpmsolver++").all() and (index["guidance_scale"] > 1).all()
+    run("02b_real", chosen)
+    for arm in chosen.arms:
+        run("03_finetune", chosen, arm)
+        ratings = run("04_evaluate", chosen, arm)["ratings"]
+        assert set(ratings["rated_age"]) == {"young adult"} and "rated_role" not in ratings
+    table = run("05_figures", chosen)["results_of_arms"]
+    assert list(table["arm"]) == list(chosen.arms)
+    for figure in ("gaps", "corrected", "pareto", "tones", "professions", "sheet"):
+        assert (tmp_path / "paper" / "figures" / f"{figure}.png").exists()
+    stock = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    before = {k: v.clone() for k, v in stock.unet.state_dict().items()}
+    stock.load_lora_weights(tmp_path / "models" / "dft" / "seed-0")
+    stock.fuse_lora()
+    changed = [k for k, v in stock.unet.state_dict().items() if k.replace("base_layer.", "") in
+               before and not torch.equal(v, before[k.replace("base_layer.", "")])]  # fmt: skip
+    assert changed and all("attn" in k for k in changed)
