@@ -75,8 +75,6 @@ def ours(arguments: argparse.Namespace) -> None:
 
 def peer(arguments: argparse.Namespace, flags: list[str], out: Path) -> list[str]:
     lora = ["--rank", str(SETTINGS["rank"])] if arguments.method == "lora" else []
-    half = "xl" in arguments.size and ["--pretrained_vae_model_name_or_path",
-                                       str(arguments.model / "vae")] or []  # fmt: skip
     return [
         timing.python(), str(Path(__file__).with_name("peer.py")), str(arguments.peer),
         "--pretrained_model_name_or_path", str(arguments.model),
@@ -84,7 +82,7 @@ def peer(arguments: argparse.Namespace, flags: list[str], out: Path) -> list[str
         "--resolution", str(arguments.side), "--center_crop",
         "--train_batch_size", str(arguments.batch), "--max_train_steps", str(arguments.steps),
         "--learning_rate", "1e-4", "--lr_warmup_steps", "0", "--seed", "0",
-        "--output_dir", str(out), "--checkpointing_steps", "1000000", *lora, *half, *flags,
+        "--output_dir", str(out), "--checkpointing_steps", "1000000", *lora, *flags,
     ]  # fmt: skip
 
 

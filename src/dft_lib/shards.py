@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,9 @@ def write(path: Path, pictures: np.ndarray, records: pd.DataFrame) -> None:
         raise ValueError(f"{len(pictures)} pictures but {len(records)} records")
     records = records.reset_index(drop=True).assign(sha256=[sha256_of(p) for p in pictures])
     table = pa.Table.from_pandas(records, preserve_index=False).replace_schema_metadata(None)
-    images = pa.array([{"bytes": _png(p), "path": None} for p in pictures], type=_IMAGE)
+    with ThreadPoolExecutor() as threads:  # compression leaves Python's lock alone
+        encoded = list(threads.map(_png, pictures))
+    images = pa.array([{"bytes": data, "path": None} for data in encoded], type=_IMAGE)
     table = table.add_column(0, pa.field("image", _IMAGE), images)
     features = {name: _feature(table.schema.field(name).type) for name in table.column_names}
     info = json.dumps({"info": {"features": features}}, sort_keys=True)
