@@ -134,3 +134,9 @@ def test_no_pickle_and_no_remote_code():
 def test_modules_stay_small():
     for path in (ROOT / "src").rglob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 320, path
+
+
+def test_ray_pins_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = dict(r.split("==") for r in project["optional-dependencies"]["ray"])
+    assert pins((ROOT / "requirements-ray.lock").read_text(encoding="utf-8")) == wanted
