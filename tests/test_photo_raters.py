@@ -79,7 +79,7 @@ def test_faces_at_the_edge_or_too_small_are_no_answer():
     picture = np.full((40, 40, 3), 200, np.uint8)
     outside = Face(1.0, FRONTAL.box, FRONTAL.landmarks + 500)
     assert skin.skin_colour(picture, outside) is None
-    with pytest.raises(ValueError, match="use monk or ita"):
+    with pytest.raises(ValueError, match="use monk, monk_five, ita"):
         skin.SkinToneRater("fitzpatrick")
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate import PartialState
 
 from dft_lib import parallel, pipelines, work
@@ -52,6 +53,7 @@ def launch(one: Model) -> None:
     """
     path = one.scratch / "model.json"
     write_json(path, described(one))
+    torch.cuda.empty_cache()  # encoding latents took memory of the first GPU
     processes = one.settings.processes
     done = subprocess.run(command(path, processes, one.base.threads))
     if done.returncode:

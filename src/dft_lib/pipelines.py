@@ -135,7 +135,12 @@ def load(
 
 def opener(base: Any) -> Callable[[], Any]:
     """Return a function that loads the study's base model, from the parameter group ``base``."""
-    return partial(load, base.model, revision=base.revision, device=base.device, dtype=base.dtype)
+    return partial(_open, base)
+
+
+def _open(base: Any) -> Any:
+    pipeline = load(base.model, revision=base.revision, device=base.device, dtype=base.dtype)
+    return tune(pipeline, channels_last=base.channels_last, compile_above=None, images=0)
 
 
 def tune(pipeline: Any, *, channels_last: bool, compile_above: int | None, images: int) -> Any:

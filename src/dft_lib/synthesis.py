@@ -248,7 +248,8 @@ def _here(drawing: Drawing, todo: list[int]) -> Any:
             shards.write(drawing.path(number), pictures, records)
         return critic.shard(number, pictures) if critic else number
 
-    with ThreadPoolExecutor(1) as thread:
+    threads = torch.get_num_threads()  # which a new thread would not inherit
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as thread:
         waiting: Future[int] | None = None
         for number in todo:
             path, part = drawing.path(number), artist.parts[number]
