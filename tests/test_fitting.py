@@ -82,7 +82,7 @@ def test_running_out_later_starts_over():
 
     def call(part):
         done.append((part.start, part.stop))
-        if done.count((4, 8)) == 1 and part.stop == 8 and part.start == 4:
+        if done[-1] == (4, 8):
             raise SCARCE
         return part.start
 
@@ -136,7 +136,8 @@ def test_pictures_drawn_in_parts_are_the_same(pipeline, sampling, guidance_scale
     assert drawn[: len(tried)] == tried
     assert drawn[len(tried) - 1 :] == [2] * (images // 2 * settings.num_inference_steps)
     assert decoded == [4, 2, 1, 1, 1, 1]
-    drawn.clear(), decoded.clear()
+    drawn.clear()
+    decoded.clear()
     assert differ(sampler.batch(REQUESTS[:3]), whole[:3]) <= 1
     assert max(drawn) == 2 and max(decoded) == 1  # the limits are remembered
 
@@ -345,10 +346,10 @@ def test_training_in_parts_learns_the_same(fit, scarce, text, mixup):
     sizes = scarce(3)
     _, again, same = fit(**settings)
     assert sizes == [7, *[3, 3, 1] * 3]
-    assert again == pytest.approx(losses, rel=1e-4)
-    # Adam's step is the learning rate, 1e-2 at most, whatever the gradient's size
-    assert np.abs(same - learned).mean() < 1e-5 and np.abs(same - learned).max() < 2e-3
-    _, other, moved = fit(**settings, caption_dropout=0.9)  # a change that does show
+    assert again == pytest.approx(losses, rel=1e-5)
+    # Adam's steps are of the learning rate's size, 1e-2, however small a gradient is
+    assert np.abs(same - learned).mean() < 1e-5 and np.abs(same - learned).max() < 1e-3
+    moved = fit(**settings, caption_dropout=0.9)[2]  # a change that does show
     assert np.abs(moved - learned).mean() > 1e-4
 
 
@@ -378,8 +379,8 @@ def test_gradient_checkpointing_learns_the_same(fit, monkeypatch):
     once = dict(passes)
     pipeline, again, same = fit(**settings | {"gradient_checkpointing": True})
     assert {k: passes[k] - once[k] for k in passes} == {k: 2 * n for k, n in once.items()}
-    assert again == pytest.approx(losses, rel=1e-4)
-    assert np.abs(same - learned).max() < 2e-3
+    assert again == pytest.approx(losses, rel=1e-5)
+    assert np.abs(same - learned).max() < 1e-3
     assert not pipeline.unet.training
 
 
@@ -391,7 +392,7 @@ def test_captions_that_are_not_kept_train_the_same(fit, encoded, monkeypatch):
     _, again, same = fit(caption_mixup=0.5)
     assert len(encoded) == 3 * 7 > kept  # every caption of every batch
     assert again == pytest.approx(losses, rel=1e-5)
-    assert np.abs(same - learned).max() < 2e-3
+    assert np.abs(same - learned).max() < 1e-3
 
 
 # -- min-SNR

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 
-from dft_lib import examples, work
+from dft_lib import examples, pipelines, work
 from dft_lib.fitting import Fitting
 from dft_lib.paths import SCRATCH
 
@@ -40,7 +40,7 @@ def moments_of(
     fresh : callable
         Loads the model, if something is to be encoded.
     model_hash : str
-        What identifies its weights.
+        What identifies its weights and numerics; see `identity`.
 
     Returns
     -------
@@ -50,10 +50,13 @@ def moments_of(
     """
     index = examples.read_index(folder, images)
     # the records hold the pictures' checksums, so that this is all a latent depends on
-    key = work.digest_of([model_hash, list(index["sha256"]), torch.get_num_threads()])
+    code = work.hash_of(Path(__file__))
+    key = work.digest_of([model_hash, list(index["sha256"]), torch.get_num_threads(), code])
     path = SCRATCH / "latents" / f"{key[:20]}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
+        for left in path.parent.glob(f".{path.name}.*.part"):  # of a killed run
+            left.unlink()
         if not path.exists():
             part = path.with_name(f".{path.name}.{os.getpid()}.part")
             try:
@@ -63,6 +66,13 @@ def moments_of(
                 part.unlink(missing_ok=True)
     # "c": a private copy of what is written, so that torch need not warn; nothing is written
     return torch.from_numpy(np.load(path, mmap_mode="c")), index
+
+
+def identity(base: Any) -> str:
+    """Return what identifies a model and how it computes, from the parameter group ``base``."""
+    device, dtype = pipelines.choose_device(base.device, base.dtype)
+    weights = pipelines.fingerprint(base.model, base.revision)
+    return work.digest_of([weights, device.type, str(dtype), base.channels_last])
 
 
 @torch.inference_mode()
@@ -111,7 +121,7 @@ def _encoded(pipeline: Any, pictures: Iterable[np.ndarray]) -> Iterator[torch.Te
 def _moments(vae: Any, batch: torch.Tensor, side: int, which: slice) -> torch.Tensor:
     part = batch[which]
     scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
-    if part.shape[-1] != side:
+    if tuple(part.shape[-2:]) != (side, side):
         part = F.interpolate(part.float(), (side, side), mode="bicubic", antialias=True)
         part = part.clamp(0, 255)
     posterior = vae.encode(part.to(vae.dtype) / 127.5 - 1).latent_dist

@@ -234,7 +234,9 @@ class Params(Group):
                     training(self.finetune, arm.train, Training)
                 except ValidationError as error:
                     raise ValueError(f"arms.{name}.train.{first_problem(error)}") from error
-        if self.finetune.processes > self.finetune.train_batch_size:
+        sizes = [arm.train.get("train_batch_size") for arm in self.arms.values()]
+        known = [n for n in sizes if isinstance(n, int)] + [self.finetune.train_batch_size]
+        if self.finetune.processes > min(known):
             raise ValueError("finetune.processes is more than train_batch_size: use fewer")
         judges = sorted(set(self.base.judge.values()))
         free = [name for name, about in RATERS.items() if not about.attributes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -155,9 +156,10 @@ def _variants(noun: str, sizes: list[int], templates: int, cell: int, images: in
 
     A variant is a combination of the further attributes (of `sizes` groups each; the first
     varies slowest) and a template. Without further attributes the templates take turns. With
-    some, the groups of the first attribute take turns in an order drawn for the noun, the noun's
-    next cell going on where the last one stopped, while the rest is shifted by one from group to
-    group (a Latin square): a part of the product is spread as evenly as it can be, and the whole
+    some, the groups of the first attribute take turns in an order drawn for the noun, and so do
+    the combinations of the rest; the noun's next cell goes on where the last one stopped. Each
+    time the first attribute is through, the rest moves on by so much that every pair comes up
+    before any comes again: a part of the product is spread as evenly as it can be, and the whole
     product is drawn when `images` is its size.
 
     Returns
@@ -168,9 +170,9 @@ def _variants(noun: str, sizes: list[int], templates: int, cell: int, images: in
     first = sizes[0] if sizes else 1
     rest = int(np.prod(sizes[1:], dtype=int)) * templates
     order = keyed_rng("variants", noun).permutation(first) if first > 1 else np.zeros(1, int)
-    turn = np.arange(images)
-    place = (turn + cell * images) % first
-    return order[place] * rest + (turn // first + place) % rest
+    turn = np.arange(images) + (cell * images if sizes else 0)
+    shift = next(s for s in range(rest) if math.gcd(first + s, rest) == 1)
+    return order[turn % first] * rest + (turn + shift * (turn // first)) % rest
 
 
 def evaluation_grid(lexicon: Lexicon, settings: Prompts, mode: str) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from dft_lib import conditioning
 from dft_lib.conditioning import Conditioning
+from dft_lib.fitting import Fitting
 from dft_lib.interventions import base
 from dft_lib.interventions.people import PERSON, People, describe_with
 from dft_lib.noise import keyed_rng
@@ -100,6 +101,7 @@ class Guidance:
     ) -> None:  # fmt: skip
         self.pipeline, self.settings, self.first_step = pipeline, settings, first_step
         self.empty, self.edits = empty, edits
+        self.fitting = Fitting("guidance")
         self.nu = torch.zeros(())
 
     def __call__(
@@ -120,7 +122,11 @@ class Guidance:
         self, latents: torch.Tensor, timestep: torch.Tensor, given: Conditioning
     ) -> torch.Tensor:
         """Return the prediction in float32: differences of half-precision numbers add up."""
-        return conditioning.predict(self.pipeline, latents, timestep, given).float()
+        parts = self.fitting.run(
+            lambda part: conditioning.predict(self.pipeline, latents[part], timestep, given[part]),
+            len(latents),
+        )
+        return torch.cat(parts).float()
 
 
 def keep_largest(psi: torch.Tensor, threshold: float) -> torch.Tensor:

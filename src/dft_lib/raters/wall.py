@@ -59,7 +59,7 @@ def require_known(members: Mapping[str, str]) -> None:
         if attribute not in RATERS[name].attributes:
             raise ValueError(
                 f"rater {name!r} does not answer for {attribute!r}, only for "
-                f"{', '.join(RATERS[name].attributes)}"
+                f"{', '.join(RATERS[name].attributes) or 'distances'}"
             )
 
 

@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from dft_lib import examples, latents, pipelines
+from dft_lib import examples, latents
 from dft_lib.conditioning import encode, predict, tokenize
 from dft_lib.noise import keyed_rng
 from dft_lib.objectives import Denoising, Step
@@ -266,7 +266,7 @@ def fit(job: Job) -> Fitted:
     about: dict[str, Any] = {}
     if chosen.moment_weight:
         # Only the classifier of the moment term sees the balanced set; the model never does.
-        model = pipelines.fingerprint(job.base.model, job.base.revision)
+        model = latents.identity(job.base)
         moments, index = latents.moments_of(job.data, "balanced", job.fresh, model)
         known = examples.select(index, chosen, job.seed, job.base.held_out)
         known = known[known["kind"] != "general"]

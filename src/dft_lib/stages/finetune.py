@@ -10,7 +10,7 @@ import pandas as pd
 
 from dft_lib import adapters, launch, pipelines, shards, work
 from dft_lib.files import write_json, write_table
-from dft_lib.latents import moments_of
+from dft_lib.latents import identity, moments_of
 from dft_lib.params import Arm, Base, Finetune
 from dft_lib.paths import resolve
 from dft_lib.recipes import base as recipes
@@ -98,7 +98,7 @@ def fit(one: Model, *, writes: bool = True) -> None:
 
 
 def _moments(one: Model, chosen: Any) -> tuple[Any, pd.DataFrame]:
-    model = pipelines.fingerprint(one.base.model, one.base.revision)
+    model = identity(one.base)
     return moments_of(resolve(one.arm.data), chosen.images, pipelines.opener(one.base), model)
 
 
