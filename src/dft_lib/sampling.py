@@ -144,7 +144,7 @@ class Sampler:
         for step, t in enumerate(self.scheduler.timesteps):
             scaled = self.scheduler.scale_model_input(latents, t)
             model_input = torch.cat([scaled, scaled]) if guided else scaled
-            output = self._predict(model_input, t, given)
+            output = self.predict(model_input, t, given)
             if guided:
                 without, asked = output.chunk(2)
                 output = without + self.settings.guidance_scale * (asked - without)
@@ -153,9 +153,10 @@ class Sampler:
             latents = self.scheduler.step(output, t, latents).prev_sample
         return latents
 
-    def _predict(
+    def predict(
         self, latents: torch.Tensor, timestep: torch.Tensor, given: Conditioning
     ) -> torch.Tensor:
+        """Return the U-Net's prediction, (n, c, h, w), in as many parts as memory asks for."""
         parts = self._denoising.run(
             lambda part: conditioning.predict(self.pipeline, latents[part], timestep, given[part]),
             len(latents),

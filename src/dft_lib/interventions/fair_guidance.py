@@ -11,21 +11,21 @@ the quantile over all elements of an image, as in the paper; diffusers takes it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 
-from dft_lib import conditioning
 from dft_lib.conditioning import Conditioning
-from dft_lib.fitting import Fitting
 from dft_lib.interventions import base
 from dft_lib.interventions.people import PERSON, People, describe_with
 from dft_lib.noise import keyed_rng
 from dft_lib.params import Group, Share
 from dft_lib.prompts import Request, article
+
+Predict = Callable[[torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
 
 
 class Settings(Group):
@@ -82,8 +82,8 @@ class Guidance:
 
     Parameters
     ----------
-    pipeline : diffusers.DiffusionPipeline
-        Its U-Net predicts noise or velocity; guidance acts on what it predicts, as
+    predict : callable
+        The sampler's: predicts noise or velocity; guidance acts on what it predicts, as
         classifier-free guidance does.
     settings : Settings
         Scale, threshold and momentum.
@@ -96,12 +96,11 @@ class Guidance:
     """
 
     def __init__(
-        self, pipeline: Any, settings: Settings, first_step: int, empty: Conditioning,
+        self, predict: Predict, settings: Settings, first_step: int, empty: Conditioning,
         edits: Sequence[Edit],
     ) -> None:  # fmt: skip
-        self.pipeline, self.settings, self.first_step = pipeline, settings, first_step
+        self.predict, self.settings, self.first_step = predict, settings, first_step
         self.empty, self.edits = empty, edits
-        self.fitting = Fitting("guidance")
         self.nu = torch.zeros(())
 
     def __call__(
@@ -122,11 +121,7 @@ class Guidance:
         self, latents: torch.Tensor, timestep: torch.Tensor, given: Conditioning
     ) -> torch.Tensor:
         """Return the prediction in float32: differences of half-precision numbers add up."""
-        parts = self.fitting.run(
-            lambda part: conditioning.predict(self.pipeline, latents[part], timestep, given[part]),
-            len(latents),
-        )
-        return torch.cat(parts).float()
+        return self.predict(latents, timestep, given).float()
 
 
 def keep_largest(psi: torch.Tensor, threshold: float) -> torch.Tensor:
@@ -175,7 +170,7 @@ class Intervention(base.Intervention):
             return None
         pairs = [(a, sign) for a in self.settings.attributes for sign in (1, -1)]
         return Guidance(
-            sampler.pipeline,
+            sampler.predict,
             self.settings,
             round(self.settings.warmup * sampler.settings.num_inference_steps),
             sampler.encode_all([""] * len(plans)),
