@@ -18,8 +18,9 @@
 import pandas as pd
 import seaborn as sns
 
-from dft_lib import figures, lexicon, params, stages
-from dft_lib.paths import resolve
+from dft_lib import figures, stages
+from dft_lib.repro.paths import resolve
+from dft_lib.study import lexicon, params
 
 # %% [markdown]
 # ## Parameters
@@ -108,7 +109,7 @@ axis.grid(visible=False)
 #    (`git checkout lexicon` undoes it.)
 # 2. How many images does the balanced set need if a third attribute with three groups is added?
 # 3. What would the template `"a photo of a {}"` do to *artist*? Which words fool
-#    `dft_lib.prompts.article`? Try *unidentified person* and *X-ray technician*.
+#    `dft_lib.study.prompts.article`? Try *unidentified person* and *X-ray technician*.
 
 # %%
 written = [resolve(out) / "training.parquet", resolve(out) / "evaluation.parquet"]

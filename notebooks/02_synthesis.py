@@ -17,8 +17,11 @@
 # %%
 import pandas as pd
 
-from dft_lib import audit, figures, params, screening, shards, stages
-from dft_lib.paths import resolve
+from dft_lib import figures, stages
+from dft_lib.image_sets import audit, screening
+from dft_lib.repro import shards
+from dft_lib.repro.paths import resolve
+from dft_lib.study import params
 
 # %% [markdown]
 # ## Parameters

@@ -18,8 +18,11 @@
 # %%
 import pandas as pd
 
-from dft_lib import figures, params, real, shards, stages
-from dft_lib.paths import resolve
+from dft_lib import figures, stages
+from dft_lib.image_sets import real
+from dft_lib.repro import shards
+from dft_lib.repro.paths import resolve
+from dft_lib.study import params
 
 # %% [markdown]
 # ## Parameters

@@ -16,19 +16,14 @@
 import pandas as pd
 from IPython.display import Markdown
 
-from dft_lib import (
-    comparison,
-    evaluated,
-    figures,
-    gap_figures,
-    params,
-    pareto,
-    results_table,
-    side_effects,
-)
-from dft_lib.calibration import Calibration
-from dft_lib.files import write_table, write_text
-from dft_lib.paths import resolve
+from dft_lib import figures
+from dft_lib.evaluation import comparison, results_table, side_effects
+from dft_lib.evaluation.arm import read_arm
+from dft_lib.evaluation.calibration import Calibration
+from dft_lib.evaluation.headline import headline, read_results
+from dft_lib.repro.files import write_table, write_text
+from dft_lib.repro.paths import resolve
+from dft_lib.study import params
 
 # %% [markdown]
 # ## Parameters
@@ -61,7 +56,7 @@ out = "scratch/open/figures"
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Figures, globals())
-table, summaries = figures.read_results(resolve(results), arms)
+table, summaries = read_results(resolve(results), arms)
 labels = {arm: summaries[arm]["label"] for arm in arms}
 few = {arm: labels[arm] for arm in shown if arm in labels}
 figures.use_style()
@@ -73,11 +68,11 @@ figures.use_style()
 # has the range over seeds.
 
 # %%
-headline = figures.headline(summaries)
-write_table(resolve(out) / "headline.csv", headline)
+condensed = headline(summaries)
+write_table(resolve(out) / "headline.csv", condensed)
 print("judges:", ", ".join(f"{k} by {v}" for k, v in base_settings.judge.items()))
 columns = "_gap_(seen|held_out|person)$|role|explicit|general|images|seeds"
-headline.set_index("label").filter(regex=columns)
+condensed.set_index("label").filter(regex=columns)
 
 # %% [markdown]
 # ## How to read a gap
@@ -91,7 +86,7 @@ headline.set_index("label").filter(regex=columns)
 # independently cannot be fairer than that, only luckier. The *corrected* gap takes most of this part out.
 
 # %%
-figure = gap_figures.fair_model()
+figure = figures.fair_model()
 
 # %% [markdown]
 # ## Measure
@@ -101,7 +96,7 @@ figure = gap_figures.fair_model()
 # Holm-corrected over arms. `docs/measurement.md` says what is in the file.
 
 # %%
-read = {arm: evaluated.read_arm(arm, summaries[arm], table, resolve(ratings)) for arm in arms}
+read = {arm: read_arm(arm, summaries[arm], table, resolve(ratings)) for arm in arms}
 space = summaries[arms[0]]["features"]
 errors = Calibration.read(resolve(calibration), base_settings.judge) if calibration else None
 measured = comparison.compare(
@@ -135,7 +130,7 @@ Markdown(text)
 # one side effect of several; the table has the others, and the cost.
 
 # %%
-figure = pareto.pareto(measured, labels, families)
+figure = figures.pareto(measured, labels, families)
 written = figures.save(figure, resolve(out), "pareto")
 
 # %% [markdown]
@@ -145,7 +140,7 @@ written = figures.save(figure, resolve(out), "pareto")
 # many steps, so fewer pictures are seen more often. Only where the parameters name such arms (`dose`).
 
 # %%
-figure = gap_figures.dose(measured, summaries, dose)
+figure = figures.dose(measured, summaries, dose)
 written += figures.save(figure, resolve(out), "dose") if figure else []
 
 # %% [markdown]
@@ -156,7 +151,7 @@ written += figures.save(figure, resolve(out), "dose") if figure else []
 # floor: near it, ask whether the bar ends in the hatched band, not whether the line reaches 0.
 
 # %%
-figure = gap_figures.gaps(measured, table, few)
+figure = figures.gaps(measured, table, few)
 written += figures.save(figure, resolve(out), "gaps")
 
 # %% [markdown]
@@ -169,7 +164,7 @@ written += figures.save(figure, resolve(out), "gaps")
 # family.
 
 # %%
-figure = gap_figures.corrected(measured, labels, families)
+figure = figures.corrected(measured, labels, families)
 written += figures.save(figure, resolve(out), "corrected")
 
 # %% [markdown]

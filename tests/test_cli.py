@@ -15,7 +15,7 @@ from dft_lib import cli
 from dft_lib.fairness import metrics
 from dft_lib.fairness.counts import Counts, parse_target, read_counts
 from dft_lib.fairness.report import as_table, fairness_report
-from dft_lib.paths import ROOT
+from dft_lib.repro.paths import ROOT
 
 GOLDEN = ROOT.parent / "shared" / "golden"
 PARTS = {"value", "low", "high", "noise_floor"}

@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from dft_lib import lexicon, params
 from dft_lib.interventions.base import Setting, open_intervention
-from dft_lib.paths import ROOT
-from dft_lib.recipes import base as recipes
+from dft_lib.repro.paths import ROOT
+from dft_lib.study import lexicon, params
+from dft_lib.training import job as recipes
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))

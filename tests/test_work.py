@@ -7,14 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dft_lib import work
+from dft_lib.repro import workspace
 
 HOLD = """
 import json, os, sys, time
 from pathlib import Path
 from dft_lib import work
-work.SCRATCH = Path(sys.argv[1])
-with work.workspace("stage", Path("out"), {"a": 1}) as folder:
+workspace.SCRATCH = Path(sys.argv[1])
+with workspace.workspace("stage", Path("out"), {"a": 1}) as folder:
     (folder / "held").write_text("x")
     time.sleep(60)
 """
@@ -22,14 +22,14 @@ with work.workspace("stage", Path("out"), {"a": 1}) as folder:
 
 @pytest.fixture
 def scratch(tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "SCRATCH", tmp_path)
+    monkeypatch.setattr(workspace, "SCRATCH", tmp_path)
     return tmp_path
 
 
 def hold(scratch, runner: str | None):
     environment = {**__import__("os").environ}
     if runner is not None:
-        environment[work.RUNNER_VARIABLE] = runner
+        environment[workspace.RUNNER_VARIABLE] = runner
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(scratch)], env=environment)
     deadline = time.time() + 60
     while not list(scratch.glob("*/*/held")):
@@ -42,24 +42,24 @@ OUT = Path("out")
 
 
 def test_unfinished_work_is_found_again_and_finished_work_is_done_anew(scratch):
-    with pytest.raises(KeyError), work.workspace("stage", OUT, {"a": 1}) as first:
+    with pytest.raises(KeyError), workspace.workspace("stage", OUT, {"a": 1}) as first:
         (first / "shard").write_text("x")
         (first / ".shard.123.part").write_text("half")
         raise KeyError
-    with work.workspace("stage", OUT, {"a": 2}) as other:
+    with workspace.workspace("stage", OUT, {"a": 2}) as other:
         assert other != first
-    with work.workspace("stage", OUT, {"a": 1}) as again:
+    with workspace.workspace("stage", OUT, {"a": 1}) as again:
         assert again == first
         assert [p.name for p in again.iterdir()] == ["shard"]
-    with work.workspace("stage", OUT, {"a": 1}) as anew:
+    with workspace.workspace("stage", OUT, {"a": 1}) as anew:
         assert list(anew.iterdir()) == []
 
 
 def test_new_code_never_goes_on_from_old_work(scratch, monkeypatch):
-    with pytest.raises(KeyError), work.workspace("stage", OUT, {}) as first:
+    with pytest.raises(KeyError), workspace.workspace("stage", OUT, {}) as first:
         raise KeyError
-    monkeypatch.setattr(work, "_code", lambda: "another version")
-    with work.workspace("stage", OUT, {}) as second:
+    monkeypatch.setattr(workspace, "_code", lambda: "another version")
+    with workspace.workspace("stage", OUT, {}) as second:
         assert second != first
 
 
@@ -69,7 +69,7 @@ def test_a_kernel_whose_runner_is_gone_is_ended(scratch):
     gone.wait()
     process = hold(scratch, runner)
     # other parameters, same output: the stale kernel must not write there later
-    with work.workspace("stage", OUT, {"a": 2}):
+    with workspace.workspace("stage", OUT, {"a": 2}):
         pass
     process.wait(10)
     assert not psutil.pid_exists(process.pid)
@@ -80,7 +80,7 @@ def test_a_living_run_is_left_alone(scratch):
     try:
         with (
             pytest.raises(RuntimeError, match="another run is writing out"),
-            work.workspace("stage", OUT, {"a": 2}),
+            workspace.workspace("stage", OUT, {"a": 2}),
         ):
             pass
         assert process.poll() is None
@@ -97,15 +97,15 @@ def test_publish_replaces_the_whole_folder(tmp_path):
     (target / "old").write_text("0")
     left = target.with_name(".target.1.part")  # of a run that was killed while it published
     left.mkdir()
-    work.publish(source, target)
+    workspace.publish(source, target)
     assert [p.name for p in target.iterdir()] == ["new"]
     assert [p.name for p in target.parent.iterdir()] == ["target"]
 
 
 def test_hash_sees_names_and_contents(tmp_path):
     (tmp_path / "a").write_text("1")
-    first = work.hash_of(tmp_path)
+    first = workspace.hash_of(tmp_path)
     (tmp_path / "a").write_text("2")
-    second = work.hash_of(tmp_path)
+    second = workspace.hash_of(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
-    assert len({first, second, work.hash_of(tmp_path)}) == 3
+    assert len({first, second, workspace.hash_of(tmp_path)}) == 3

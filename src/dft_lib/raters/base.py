@@ -34,7 +34,7 @@ class Answer:
 
 
 class Rater(Protocol):
-    """A function from pictures to answers; `dft_lib.raters.wall.RATERS` says what it looks at."""
+    """A function from pictures to answers; `dft_lib.study.wall.RATERS` says what it looks at."""
 
     name: str
 

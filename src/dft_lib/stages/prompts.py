@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from dft_lib import lexicon, prompts
-from dft_lib.files import write_table
-from dft_lib.params import Base, Prompts
-from dft_lib.paths import resolve
+from dft_lib.repro.files import write_table
+from dft_lib.repro.paths import resolve
+from dft_lib.study import lexicon, prompts
+from dft_lib.study.params import Base, Prompts
 
 
 def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from dft_lib import real, shards, work
-from dft_lib.files import write_json, write_table
-from dft_lib.params import Base, Real
-from dft_lib.paths import DATA, WORLD, resolve
+from dft_lib.image_sets import real
+from dft_lib.repro import shards, workspace
+from dft_lib.repro.files import write_json, write_table
+from dft_lib.repro.paths import DATA, WORLD, resolve
+from dft_lib.study.params import Base, Real
 from dft_lib.world import pictures
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,10 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     elif settings.source is not None:
         inputs += shards.files(resolve(settings.source))
     grid = real.read_grid(grid_path)
-    source = work.hash_of(*inputs)
+    source = workspace.hash_of(*inputs)
     out = resolve(settings.out)
     key = [base.study_seed, base.target, settings.model_dump(), source]
-    with work.workspace("real", out, key) as folder:
+    with workspace.workspace("real", out, key) as folder:
         publish = folder / "publish"
         (publish / "shards").mkdir(parents=True, exist_ok=True)
         for left in (publish / "shards").glob("*.parquet"):  # of a killed run: drawn in seconds
@@ -58,7 +59,7 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
                 "without_pictures": missing if settings.source else [],
             },
         )
-        work.publish(publish, out)
+        workspace.publish(publish, out)
     return index
 
 
