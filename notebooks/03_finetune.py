@@ -111,7 +111,8 @@ treatment = params.gather(params.Arm, globals())
 chosen = recipes.settings_of(treatment, settings)
 if chosen is not None:
     index = examples.read_index(resolve(data), chosen.images)
-    rows = examples.select(index, chosen, training_seeds[0], base_settings.held_out)
+    named = list(base_settings.target)
+    rows = examples.select(index, chosen, training_seeds[0], base_settings.held_out, named)
     display(rows.groupby("kind").head(2)[["kind", "prompt", "text", "weight"]])
 
 # %% [markdown]

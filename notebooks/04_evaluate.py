@@ -21,7 +21,7 @@ import pandas as pd
 from dft_lib import figures, stages
 from dft_lib.evaluation import tables
 from dft_lib.repro.paths import resolve
-from dft_lib.study import params
+from dft_lib.study import lexicon, params
 
 # %% [markdown]
 # ## Parameters
@@ -38,7 +38,6 @@ train = {}
 intervention = "none"
 draw = {}
 training_seeds = [0]
-lexicon_folder = "lexicon"
 prompts = "notebooks/fixtures/prompts"
 models = "notebooks/fixtures/models"
 features = "convnet"
@@ -70,15 +69,21 @@ ratings.filter(regex="^(prompt|rated_.*)$").head(4)
 
 # %%
 table = tables.per_prompt(ratings, base_settings.target, training_seeds, base_settings.held_out)
-columns = ["seed", "noun", "split", "gender:woman", "gender:man", "gender:gap", "skin_tone:gap"]
+attributes = lexicon.load(base_settings.lexicon_folder).chosen(base_settings.target)
+counted = [f"{name}:{group}" for name, about in attributes.items() for group in about.groups[:2]]
+columns = ["seed", "noun", "split", *counted, *(f"{name}:gap" for name in attributes)]
 table.loc[table["kind"] == "neutral", columns].head(12)
 
 # %% [markdown]
-# A dot is a profession. The further from the dotted line, the larger its gap, on either side of it.
+# Of an attribute with two groups a dot is a profession: the further from the dotted line, the larger
+# its gap, on either side of it. Of others, bars show the groups over all professions.
 
 # %%
 figures.use_style()
-figure = figures.profession_shares(table.assign(arm=arm), {arm: label})
+mine = table.assign(arm=arm)
+shown = [
+    figures.attribute_shares(mine, {arm: label}, {arm: label}, a) for a in attributes.values()
+]
 
 # %% [markdown]
 # ## The arm in short
@@ -96,16 +101,17 @@ pd.DataFrame(
             for metric in ("gap", "min_max_ratio", "entropy", "total_variation")
         }
         for split, part in summary["neutral"].items()
-        for attribute in ("gender", "skin_tone")
+        for attribute in attributes
     }
 )
 
 # %% [markdown]
-# Role accuracy by perceived gender: is the profession as recognisable in people perceived as women
+# Role accuracy by the first attribute: is the profession as recognisable in people perceived as women
 # as in people perceived as men?
 
 # %%
-pd.DataFrame({"role accuracy by perceived gender": summary["role_accuracy"]["gender"]}).T
+first = next(iter(attributes.values()))
+pd.DataFrame({f"role accuracy by {first.label}": summary["role_accuracy"][first.name]}).T
 
 # %% [markdown]
 # ## Look at it

@@ -23,7 +23,7 @@ from dft_lib.evaluation.calibration import Calibration
 from dft_lib.evaluation.headline import headline, read_results
 from dft_lib.repro.files import write_table, write_text
 from dft_lib.repro.paths import resolve
-from dft_lib.study import params
+from dft_lib.study import lexicon, params
 
 # %% [markdown]
 # ## Parameters
@@ -59,6 +59,7 @@ settings = params.gather(params.Figures, globals())
 table, summaries = read_results(resolve(results), arms)
 labels = {arm: summaries[arm]["label"] for arm in arms}
 few = {arm: labels[arm] for arm in shown if arm in labels}
+attributes = lexicon.load(base_settings.lexicon_folder).chosen(base_settings.target)
 figures.use_style()
 
 # %% [markdown]
@@ -130,7 +131,7 @@ Markdown(text)
 # one side effect of several; the table has the others, and the cost.
 
 # %%
-figure = figures.pareto(measured, labels, families)
+figure = figures.pareto(measured, labels, families, attributes)
 written = figures.save(figure, resolve(out), "pareto")
 
 # %% [markdown]
@@ -140,7 +141,7 @@ written = figures.save(figure, resolve(out), "pareto")
 # many steps, so fewer pictures are seen more often. Only where the parameters name such arms (`dose`).
 
 # %%
-figure = figures.dose(measured, summaries, dose)
+figure = figures.dose(measured, summaries, dose, attributes)
 written += figures.save(figure, resolve(out), "dose") if figure else []
 
 # %% [markdown]
@@ -151,7 +152,7 @@ written += figures.save(figure, resolve(out), "dose") if figure else []
 # floor: near it, ask whether the bar ends in the hatched band, not whether the line reaches 0.
 
 # %%
-figure = figures.gaps(measured, table, few)
+figure = figures.gaps(measured, table, few, attributes)
 written += figures.save(figure, resolve(out), "gaps")
 
 # %% [markdown]
@@ -159,12 +160,12 @@ written += figures.save(figure, resolve(out), "gaps")
 #
 # The root of the mean unbiased *squared* gap. The mean square of a fair model is 0 on average, its root a
 # little more (hatched). As a root mean square it lies above the mean gap where professions differ, so
-# compare it between arms only. The third panel
-# counts cells, gender x skin tone: even margins can hide uneven cells. All arms, in the colour of their
-# family.
+# compare it between arms only. After the attributes come
+# the cells of two of them (gender x skin tone): even margins can hide uneven cells. All arms, in the
+# colour of their family.
 
 # %%
-figure = figures.corrected(measured, labels, families)
+figure = figures.corrected(measured, labels, families, attributes)
 written += figures.save(figure, resolve(out), "corrected")
 
 # %% [markdown]
@@ -173,7 +174,7 @@ written += figures.save(figure, resolve(out), "corrected")
 # *for these trained models*: about another training run only the seeds can say something, so look
 # whether they agree. With few professions even the smallest possible p is large, and "not significant"
 # then says nothing.
-
+#
 # Below: the arms of `shown`; all are in `table.csv` and `metrics.json`.
 
 # %%
@@ -183,8 +184,8 @@ tests[tests["arm"].isin(few)]
 # %% [markdown]
 # ## What else changed
 #
-# Explicit prompts followed, pictures without people, how evenly well professions are drawn for either
-# perceived gender, how different the images of one group are from each other, and how far images of
+# Explicit prompts followed, pictures without people, how evenly well professions are drawn for every
+# perceived group, how different the images of one group are from each other, and how far images of
 # explicit and general prompts moved from the base model's (in the named feature space; not FID).
 
 # %%
@@ -192,23 +193,17 @@ print("features:", measured["feature_space"])
 pd.DataFrame(side_effects.table_of(measured)).T
 
 # %% [markdown]
-# ## Who is drawn, profession by profession
+# ## Who is drawn
 #
-# A dot is the share of usable images rated "woman". Professions are ordered by the first arm.
+# Of an attribute with two groups a dot is a profession's share of usable images rated the first group
+# ("woman"); professions are ordered by the first arm. Of others (skin tone), bars show all professions'
+# images in the order of the groups, light to dark; dotted lines are where an even distribution would
+# change colour.
 
 # %%
-figure = figures.profession_shares(table, few)
-written += figures.save(figure, resolve(out), "professions")
-
-# %% [markdown]
-# ## Perceived skin tone
-#
-# Bars run from light to dark; dotted lines are where an even distribution would change colour.
-
-# %%
-tones = list(base_settings.target["skin_tone"])
-figure = figures.tone_distributions(table, labels, tones)
-written += figures.save(figure, resolve(out), "tones")
+for attribute in attributes.values():
+    name, figure = figures.attribute_shares(table, labels, few, attribute)
+    written += figures.save(figure, resolve(out), name)
 
 # %% [markdown]
 # ## The pictures themselves
@@ -217,8 +212,9 @@ written += figures.save(figure, resolve(out), "tones")
 # picked. Left the first arm of `shown`, right the last one, each by its first training seed.
 
 # %%
-seen = table[(table["split"] == "seen") & (table["seed"] == table["seed"].min())]
-nouns = list(dict.fromkeys(seen.loc[seen["kind"] == "neutral", "noun"]))[:sheet_professions]
+first = table[(table["kind"] == "neutral") & (table["seed"] == table["seed"].min())]
+first = first.sort_values("split", ascending=False, kind="stable")  # seen before held out
+nouns = list(dict.fromkeys(first["noun"]))[:sheet_professions]
 folders = {labels[arm]: resolve(ratings) / arm for arm in (list(few)[0], list(few)[-1])}
 rows = {
     noun: {k: figures.first_images(f, noun, sheet_images) for k, f in folders.items()}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dft_lib.image_sets.screening import REASONS
+from dft_lib.image_sets.screening import rejected
 from dft_lib.repro import shards
 
 
@@ -32,7 +32,7 @@ def first_images(arm: Path, noun: str, count: int) -> np.ndarray:
 
 def first_rejected(folder: Path, index: pd.DataFrame, count: int) -> Figure:
     """Show the first images of a set that screening rejected; fewer leave white space."""
-    rows = index.index[index["verdict"].isin(REASONS)][:count]
+    rows = index.index[rejected(index["verdict"])][:count]
     pictures = shards.pick(folder, rows if len(rows) else [0])
     blank = np.full((count, *pictures.shape[1:]), 255, np.uint8)
     blank[: len(rows)] = pictures[: len(rows)]

@@ -8,9 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-UNCLEAR = "unclear"
-NO_PERSON = "no_person"
-ATTRIBUTES = ("person", "role", "gender", "skin_tone", "age")
+from dft_lib.study.attributes import UNCLEAR
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from dft_lib.sampling.workers import Engine, Stage
 from dft_lib.study import prompts
 from dft_lib.study.params import Base
 
-ATTRIBUTES_DRAWN = ("gender", "skin_tone")  # what an intervention may have drawn, "" if nothing
 Rate = Callable[[np.ndarray], pd.DataFrame]
 log = logging.getLogger(__name__)
 
@@ -57,6 +56,8 @@ class Drawing:
         Loads raters; returns a function from pictures to one row of answers per picture.
     ratings : pathlib.Path, optional
         Where those answers go, a file per shard.
+    attributes : tuple of str
+        What an intervention may have drawn: a column ``drawn_...`` each, "" if nothing.
     """
 
     open_sampler: Callable[[], Sampler]
@@ -66,6 +67,7 @@ class Drawing:
     about: dict[str, Any]
     open_rating: Callable[[], Rate] | None = None
     ratings: Path | None = None
+    attributes: tuple[str, ...] = ()
 
     def slices(self) -> list[slice]:
         """Return which images are in which shard."""
@@ -122,7 +124,7 @@ class Artist:
         records = records.assign(
             **self.drawing.about,
             drawn_prompt=[plan.prompt for plan in plans],
-            **{f"drawn_{a}": [p.drawn.get(a, "") for p in plans] for a in ATTRIBUTES_DRAWN},
+            **{f"drawn_{a}": [p.drawn.get(a, "") for p in plans] for a in self.drawing.attributes},
             **asdict(sampler.settings),
             threads=torch.get_num_threads(),
             device=sampler.pipeline.device.type,

@@ -18,6 +18,7 @@ from dft_lib.repro.paths import resolve, show
 from dft_lib.sampling import drawing
 from dft_lib.sampling.workers import Engine
 from dft_lib.study import lexicon, prompts
+from dft_lib.study.attributes import Target
 from dft_lib.study.params import Arm, Base, Evaluate
 from dft_lib.study.wall import require_apart
 
@@ -32,12 +33,8 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
     models = resolve(settings.models) / name
     manifest = adapters.read_manifest(models)
     require_apart(base.steer, base.judge, manifest["raters_used"])
-    words = lexicon.load(settings.lexicon_folder)
-    setting = Setting(
-        base.study_seed, base.target, {a: words.words(a) for a in base.target},
-        (*words.professions["profession"], *words.people["noun"]),
-    )  # fmt: skip
-    intervention = open_intervention(arm.intervention, arm.draw, setting)
+    words = lexicon.load(base.lexicon_folder)
+    intervention = open_intervention(arm.intervention, arm.draw, Setting.of(base, words))
     grid_path = resolve(settings.prompts) / "evaluation.parquet"
     grid = prompts.read_grid(grid_path)
     missing = sorted(set(settings.training_seeds) - set(manifest["seeds"]))
@@ -47,13 +44,13 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
     about: dict[str, Any] = {"arm": name, **pipelines.record(base.model, base.revision)}
     key: list[Any] = [about, base.model_dump(), settings.model_dump(), arm.model_dump()]
     key += [
-        workspace.hash_of(resolve(settings.lexicon_folder)),
+        workspace.hash_of(resolve(base.lexicon_folder)),
         workspace.hash_of(grid_path),
         workspace.hash_of(models),
     ]
     with workspace.workspace(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
-        panel = open_judges(base.judge, settings.features)  # or stop now
+        panel = open_judges(base.judge, settings.features, base.target)  # or stop now
         parts = []
         for seed in settings.training_seeds if manifest["training"] is not None else [-1]:
             name_of_seed = f"seed-{seed}" if seed >= 0 else "base"
@@ -68,8 +65,9 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
                 publish / name_of_seed,
                 settings.shard_size,
                 about | {"seed": seed},
-                partial(_open_rating, base.judge, settings.features),
+                partial(_open_rating, base.judge, settings.features, base.target),
                 folder / "ratings" / name_of_seed,
+                tuple(base.target),
             )  # fmt: skip
             drawing.draw_shards(
                 task, engine=Engine.of(base),
@@ -96,15 +94,15 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
     return ratings
 
 
-def open_judges(members: dict[str, str], features: str) -> Panel:
+def open_judges(members: dict[str, str], features: str, target: Target) -> Panel:
     """Open the judge panel; stop at once if a judge, or the space of distances, is not there."""
-    panel = Panel(members, others=[features])
+    panel = Panel(members, others=[features], groups=target)
     panel.features_of(features, np.zeros((0, 64, 64, 3), np.uint8))
     return panel
 
 
-def _open_rating(members: dict[str, str], features: str) -> drawing.Rate:
-    panel = Panel(members, others=[features])
+def _open_rating(members: dict[str, str], features: str, target: Target) -> drawing.Rate:
+    panel = open_judges(members, features, target)
 
     def rate(pictures: np.ndarray) -> pd.DataFrame:
         vectors = pd.DataFrame(panel.features_of(features, pictures)).add_prefix("feature_")

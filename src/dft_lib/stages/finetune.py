@@ -10,6 +10,7 @@ from dft_lib.models import adapters, pipelines
 from dft_lib.repro import shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve
+from dft_lib.study import lexicon
 from dft_lib.study.params import Arm, Base, Finetune
 from dft_lib.training import job as recipes
 from dft_lib.training import launch
@@ -27,6 +28,7 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: Arm) -> pd.DataFra
     out, data = resolve(settings.out) / name, resolve(arm.data)
     known = about(base, name, arm)
     key: list[Any] = [known, base.model_dump(), settings.model_dump(), arm.model_dump()]
+    key += [repr(lexicon.load(base.lexicon_folder).chosen(base.target))]
     used: list[str] = []
     if chosen is not None:
         used = adapters.read_manifest(data)["screened_by"]

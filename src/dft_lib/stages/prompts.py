@@ -12,15 +12,10 @@ from dft_lib.study.params import Base, Prompts
 
 def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFrame]:
     """01: write the training and the evaluation grid; return both."""
-    words = lexicon.load(settings.lexicon_folder)
-    for attribute, shares in base.target.items():
-        if list(shares) != list(words.words(attribute)):
-            raise ValueError(
-                f"base.target.{attribute} names {', '.join(shares)}, but groups.csv has "
-                f"{', '.join(words.words(attribute))}: make them the same, in the same order"
-            )
-    training_grid = prompts.training_grid(words, settings)
-    evaluation_grid = prompts.evaluation_grid(words, settings, base.held_out)
+    words = lexicon.load(base.lexicon_folder)
+    named = list(words.chosen(base.target))
+    training_grid = prompts.training_grid(words, settings, named)
+    evaluation_grid = prompts.evaluation_grid(words, settings, named, base.held_out)
     write_table(resolve(settings.out) / "training.parquet", training_grid)
     write_table(resolve(settings.out) / "evaluation.parquet", evaluation_grid)
     return training_grid, evaluation_grid

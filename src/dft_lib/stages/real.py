@@ -17,10 +17,17 @@ from dft_lib.world import pictures
 
 log = logging.getLogger(__name__)
 EMOJI = "emoji"
+DRAWN = ("gender", "skin_tone")  # what its drawings differ in
 
 
 def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     """02b: write the sets of real pictures, weighted; return the index."""
+    named = list(base.target)
+    if settings.source == EMOJI and set(named) != set(DRAWN):
+        raise ValueError(
+            f"the emoji world draws {' and '.join(DRAWN)}, but base.target names "
+            f"{', '.join(named)}: give real.source a folder of labelled pictures, or null"
+        )
     grid_path = resolve(settings.prompts) / "training.parquet"
     inputs = [grid_path]
     if settings.source == EMOJI:
@@ -39,10 +46,10 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
             left.unlink()
         parts: list[pd.DataFrame] = []
         if settings.source == EMOJI:
-            parts = _emoji(grid, settings, base.study_seed, publish / "shards")
+            parts = _emoji(grid, settings, base, publish / "shards")
         elif settings.source is not None:
-            parts = _photographs(grid, settings, base.study_seed, publish / "shards")
-        index = _index(parts)
+            parts = _photographs(grid, settings, base, publish / "shards")
+        index = _index(parts, named)
         index["weight"] = real.weigh(index, base.target)
         write_table(publish / shards.INDEX, index)
         people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates()
@@ -63,15 +70,17 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     return index
 
 
-def _index(parts: list[pd.DataFrame]) -> pd.DataFrame:
+def _index(parts: list[pd.DataFrame], attributes: list[str]) -> pd.DataFrame:
     """Bring records together in the order of the shards; every picture is kept."""
     if not parts:
-        empty = pd.DataFrame({c: pd.Series(dtype=str) for c in (*real.COLUMNS, "sha256")})
+        columns = [*real.columns(attributes), "sha256"]
+        empty = pd.DataFrame({c: pd.Series(dtype=str) for c in columns})
         return empty.assign(replicate=pd.Series(dtype="int64"), verdict=pd.Series(dtype=str))
     return pd.concat(parts, ignore_index=True).assign(verdict="kept")
 
 
-def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[pd.DataFrame]:
+def _emoji(grid: pd.DataFrame, settings: Real, base: Base, folder: Path) -> list[pd.DataFrame]:
+    seed, named = base.study_seed, list(base.target)
     world = pictures.World.load()
     art = pictures.drawn_by_art(world, grid, seed)
     people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates().tolist()
@@ -92,10 +101,12 @@ def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[
             continue
         before = set(folder.glob("*.parquet"))
         if name == "oversampled":
-            batches = real.again(corpus, "corpus", name)
+            batches = real.again(corpus, "corpus", name, named)
         else:
             whole = "prompt_id" in rows
-            records = real.complete(rows) if whole else real.caption(rows, grid, name)
+            records = (
+                real.complete(rows, named) if whole else real.caption(rows, grid, name, named)
+            )
             batches = pictures.draw(world, records, rows, key, seed, settings.shard_size)
         parts += real.write_set(folder, batches)
         if name == "corpus":
@@ -104,10 +115,10 @@ def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[
 
 
 def _photographs(
-    grid: pd.DataFrame, settings: Real, seed: int, folder: Path
+    grid: pd.DataFrame, settings: Real, base: Base, folder: Path
 ) -> list[pd.DataFrame]:
-    source = resolve(str(settings.source))
-    chosen = real.choose(source, grid, settings.images_per_profession, seed)
+    source, named = resolve(str(settings.source)), list(base.target)
+    chosen = real.choose(source, grid, settings.images_per_profession, base.study_seed, named)
     parts = real.write_set(folder, real.photographs(source, chosen))
-    again = real.again(sorted(folder.glob("*.parquet")), "corpus", "oversampled")
+    again = real.again(sorted(folder.glob("*.parquet")), "corpus", "oversampled", named)
     return parts + real.write_set(folder, again)

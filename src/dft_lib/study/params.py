@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from dft_lib.repro.paths import ROOT, show
+from dft_lib.study.attributes import PERSON, ROLE
 from dft_lib.study.schema import Group, first_problem, read_yaml, suggestion
-from dft_lib.study.wall import RATERS, require_apart
+from dft_lib.study.wall import RATERS, require_apart, require_groups
 
 GroupType = TypeVar("GroupType", bound="Group")
 TrainingType = TypeVar("TrainingType", bound="Training")
@@ -53,7 +54,8 @@ class Base(Group):
     scheduler: Literal["ddim", "dpmsolver++"]
     steer: dict[str, str]
     judge: dict[str, str]
-    target: dict[str, dict[str, Share]]
+    lexicon_folder: str
+    target: Annotated[dict[str, dict[str, Share]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _raters_and_target_fit(self) -> Base:
@@ -61,18 +63,26 @@ class Base(Group):
             raise ValueError("workers is more than 1, but engine is process: make engine ray")
         require_apart(self.steer, self.judge)
         for attribute, shares in self.target.items():
-            if attribute not in self.steer or attribute not in self.judge:
-                raise ValueError(
-                    f"target.{attribute} has no rater: name one in steer and in judge"
-                )
+            if attribute in (PERSON, ROLE):
+                raise ValueError(f"target.{attribute} is no attribute: remove it")
+            if len(shares) < 2:
+                raise ValueError(f"target.{attribute} needs two groups at least: add one")
             require_sum(f"target.{attribute}", shares)
+            none = [group for group, share in shares.items() if share == 0]
+            if none:
+                raise ValueError(
+                    f"target.{attribute}.{none[0]} is 0, and metrics are not defined for a "
+                    "group never to be shown: give it a small share, or leave it out here and in "
+                    "groups.csv"
+                )
+        require_groups(self.steer, self.target, "steer")
+        require_groups(self.judge, self.target, "judge")
         return self
 
 
 class Prompts(Group):
     """01: which prompts are drawn, how often."""
 
-    lexicon_folder: str
     train_templates: Annotated[list[str], Field(min_length=1)]
     evaluation_templates: Annotated[list[str], Field(min_length=1)]
     images_per_cell: Positive
@@ -175,7 +185,6 @@ class Evaluate(Group):
     """04: where the models are and where ratings and results go."""
 
     training_seeds: Seeds
-    lexicon_folder: str
     prompts: str
     models: str
     features: str
@@ -239,7 +248,7 @@ class Params(Group):
         if self.finetune.processes > min(known):
             raise ValueError("finetune.processes is more than train_batch_size: use fewer")
         judges = sorted(set(self.base.judge.values()))
-        free = [name for name, about in RATERS.items() if not about.attributes]
+        free = [n for n, about in RATERS.items() if not about.attributes and not about.any]
         if self.evaluate.features not in [*judges, *free]:
             raise ValueError(
                 f"evaluate.features names {self.evaluate.features!r}, which is no judge: use one "

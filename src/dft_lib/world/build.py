@@ -24,7 +24,6 @@ from diffusers import AutoencoderKL
 from pydantic import BaseModel
 
 from dft_lib.models import pipelines
-from dft_lib.raters.base import UNCLEAR
 from dft_lib.raters.drawings.networks import save
 from dft_lib.raters.panel import Panel
 from dft_lib.repro import workspace
@@ -34,6 +33,7 @@ from dft_lib.repro.paths import DATA, WORLD
 from dft_lib.runner import notebook
 from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.study import params
+from dft_lib.study.attributes import UNCLEAR
 from dft_lib.world import art, autoencoder, corpus, raters, render, report, settings, tiny_sd
 
 log = logging.getLogger(__name__)
