@@ -46,7 +46,11 @@ def test_every_profile_is_valid(path):
             r"'palette' does not answer for 'role', only for",
         ),
         ("    gender: convnet", "    gender: hog", r"rater 'hog' steers or filters and may not"),
-        ("    skin_tone: palette\n", "", r"base.target.skin_tone has no rater: name one in steer"),
+        (
+            "    skin_tone: palette\n",
+            "",
+            r"base.target.skin_tone has no rater: name one under judge",
+        ),
         (
             "training_seeds: [0, 1, 2]",
             "training_seeds: [0, -1]",
@@ -111,10 +115,7 @@ def test_full_holds_the_default_study():
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda p: p.stem)
 def test_every_arms_own_settings_are_valid(path):
     chosen = params.load(path)
-    words = lexicon.load(chosen.evaluate.lexicon_folder)
-    setting = Setting(
-        1, chosen.base.target, {a: words.words(a) for a in chosen.base.target}, ("pilot",)
-    )
+    setting = Setting.of(chosen.base, lexicon.load(chosen.base.lexicon_folder))
     for arm in chosen.arms.values():
         recipes.settings_of(arm, chosen.finetune)
         open_intervention(arm.intervention, arm.draw, setting)

@@ -34,7 +34,7 @@ def grid():
         read_yaml(ROOT / "profiles" / "smoke.yaml")["prompts"]
     )
     settings = settings.model_copy(update={"professions": 0, "images_per_cell": 4})
-    table = prompts.training_grid(lexicon.load(), settings)
+    table = prompts.training_grid(lexicon.load(), settings, ["gender", "skin_tone"])
     return table[table["noun"].isin([*NOUNS, "person", "dog", "rocket"])].reset_index(drop=True)
 
 

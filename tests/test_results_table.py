@@ -16,6 +16,9 @@ from dft_lib.evaluation.scales import normalised
 from dft_lib.figures import pareto as pareto_module
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import ROOT
+from dft_lib.study import lexicon
+
+ATTRIBUTES = lexicon.load().attributes
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5},
           "skin_tone": dict.fromkeys("abcde", 0.2)}  # fmt: skip
@@ -245,7 +248,9 @@ def test_pareto_with_25_arms():
     measured["arms"]["arm20"]["side_effects"]["explicit_loss"] = None
     families = {"controls": names[1:8], "DFT": names[8:20]}
     with plt.style.context(figures.STYLE):
-        figure = figures.pareto(measured, {n: f"label of {n}" for n in names}, families)
+        figure = figures.pareto(
+            measured, {n: f"label of {n}" for n in names}, families, ATTRIBUTES
+        )
         figure.canvas.draw()
         renderer = figure.canvas.get_renderer()
         assert len(figure.axes) == 4
@@ -272,10 +277,12 @@ def test_families():
 
 def test_dose(made):
     measured, summaries = make(["base", "one", "two"])
-    assert figures.dose(measured, summaries, []) is None
-    assert figures.dose(measured, summaries, ["base", "one"]) is None  # one has no pictures
+    assert figures.dose(measured, summaries, [], ATTRIBUTES) is None
+    assert (
+        figures.dose(measured, summaries, ["base", "one"], ATTRIBUTES) is None
+    )  # one has no pictures
     summaries["two"]["cost"] = summaries["two"]["cost"] | {"images_trained": 270}
-    figure = figures.dose(measured, summaries, ["one", "two"])
+    figure = figures.dose(measured, summaries, ["one", "two"], ATTRIBUTES)
     seen = next(line for line in figure.axes[0].lines if line.get_label() == "seen professions")
     expected = [
         normalised(measured, arm, "seen", "gender", corrected=True)["value"]

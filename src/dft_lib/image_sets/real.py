@@ -138,7 +138,7 @@ def summary(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> dict[st
         ``unreachable``: the mean share of the target in empty cells, 0 to 1, which no weighting
         of these pictures can give.
     """
-    wanted = cells(target)
+    wanted = {cell: share for cell, share in cells(target).items() if share > 0}
     out: dict[str, Any] = {}
     for name, rows in index.groupby("set", sort=False):
         entry: dict[str, Any] = {"pictures": len(rows), "nouns": int(rows["noun"].nunique())}
