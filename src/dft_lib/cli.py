@@ -69,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", type=int, metavar="N", help="for shares: of how many images, per prompt")
     add("--draws", type=int, default=10_000, metavar="N", help="bootstrap resamples (%(default)s)")
     add("--json", action="store_true", help="print JSON instead of a table")
+    export = commands.add_parser(
+        "export", help="a trained LoRA for ComfyUI and AUTOMATIC1111's web UI",
+        description="Write the LoRA of one trained model under the names that ComfyUI, "
+        "AUTOMATIC1111's web UI and kohya's scripts read. (Stock diffusers reads the folder.)",
+    )  # fmt: skip
+    export.add_argument("model", type=Path, help="the model's folder, e.g. models/dft/seed-0")
+    export.add_argument("out", type=Path, metavar="OUT.safetensors", help="the file to write")
     return parser
 
 
@@ -96,11 +103,21 @@ def fairness(arguments: argparse.Namespace) -> str:
     return json.dumps(report, indent=2, allow_nan=False) if arguments.json else as_table(report)
 
 
+def export(arguments: argparse.Namespace) -> str:
+    """Run ``dft export`` and return what it prints."""
+    from dft_lib import adapters  # imports torch: seconds
+
+    if arguments.out.suffix != ".safetensors":
+        raise ValueError(f"{arguments.out}: the name of the file must end in .safetensors")
+    return f"wrote {adapters.export(arguments.model, arguments.out)}"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; a mistake in its input ends in one sentence and exit status 1."""
     arguments = _parser().parse_args(argv)
     try:
-        print(fairness(arguments), flush=True)
+        run = {"fairness": fairness, "export": export}[arguments.command]
+        print(run(arguments), flush=True)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MemoryError:
