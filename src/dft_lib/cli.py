@@ -60,12 +60,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="dft", description="Diversity fine-tuning: measuring tools for the command line."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    fairness = commands.add_parser(
+    fairness_ = commands.add_parser(
         "fairness", help="metrics, intervals and noise floors of counts in a CSV",
         description=_FAIRNESS, epilog=_EXAMPLES + metrics_as_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    add = fairness.add_argument
+    add = fairness_.add_argument
     add("csv", type=Path, metavar="COUNTS.csv", help="a row per prompt; other columns are ignored")
     add("--groups", required=True, metavar="A,B", help="the columns of all groups of the schema")
     add("--by", required=True, metavar="COLUMN", help="the prompt; its rows are added up")
@@ -82,10 +82,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", type=int, metavar="N", help="for shares: of how many images, per prompt")
     add("--draws", type=int, default=10_000, metavar="N", help="bootstrap resamples (%(default)s)")
     add("--json", action="store_true", help="print JSON instead of a table")
+    fairness_.set_defaults(run=fairness)
     listing = commands.add_parser("metrics", help="the list of metrics, as Markdown")
     listing.add_argument(
         "--write", type=Path, metavar="FILE.md", help="put it between the marks in FILE"
     )
+    listing.set_defaults(run=metrics)
+    export_ = commands.add_parser(
+        "export", help="a trained LoRA for ComfyUI and AUTOMATIC1111's web UI",
+        description="Write the LoRA of one trained model under the names that ComfyUI, "
+        "AUTOMATIC1111's web UI and kohya's scripts read. (Stock diffusers reads the folder.)",
+    )  # fmt: skip
+    export_.add_argument("model", type=Path, help="the model's folder, e.g. models/dft/seed-0")
+    export_.add_argument("out", type=Path, metavar="OUT.safetensors", help="the file to write")
+    export_.set_defaults(run=export)
     return parser
 
 
@@ -131,12 +141,20 @@ def metrics(arguments: argparse.Namespace) -> str:
     return f"{arguments.write}: {len(METRICS)} metrics"
 
 
+def export(arguments: argparse.Namespace) -> str:
+    """Run ``dft export`` and return what it prints."""
+    from dft_lib.models import adapters  # imports torch: seconds
+
+    if arguments.out.suffix != ".safetensors":
+        raise ValueError(f"{arguments.out}: the name of the file must end in .safetensors")
+    return f"wrote {adapters.export(arguments.model, arguments.out)}"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; a mistake in its input ends in one sentence and exit status 1."""
     arguments = _parser().parse_args(argv)
     try:
-        run = {"fairness": fairness, "metrics": metrics}[arguments.command]
-        print(run(arguments), flush=True)
+        print(arguments.run(arguments), flush=True)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MemoryError:
