@@ -23,6 +23,7 @@ from dft_lib.repro.files import write_atomic
 from dft_lib.repro.paths import show
 
 INDEX = "index.parquet"  # verdict and weight of every image, beside a set's shards
+_FORMATS = ("PNG",)  # what `write` writes; other decoders are never started
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -84,7 +85,8 @@ def read(path: Path, *, verify: bool = True) -> tuple[np.ndarray, pd.DataFrame]:
     try:
         table = pq.read_table(path)
         encoded = table.column("image").to_pylist()
-        pictures = [np.asarray(Image.open(io.BytesIO(e["bytes"])).convert("RGB")) for e in encoded]
+        streams = [io.BytesIO(e["bytes"]) for e in encoded]
+        pictures = [np.asarray(Image.open(s, formats=_FORMATS).convert("RGB")) for s in streams]
         records = table.drop_columns(["image"]).to_pandas()
         if verify:
             wrong = [
