@@ -35,7 +35,8 @@ def choose(folder: Path, grid: pd.DataFrame, images_per_noun: int, seed: int) ->
     Parameters
     ----------
     folder : pathlib.Path
-        See `parquet.files`; labels are text, or integers with names in the file's Hugging Face metadata.
+        See `parquet.files`; labels are text, or integers with names in the file's
+        Hugging Face metadata.
 
     Returns
     -------

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dft_lib.repro.files import write_atomic
+from dft_lib.repro.files import write_atomic, write_text
 from dft_lib.repro.paths import show
 
 INDEX = "index.parquet"  # verdict and weight of every image, beside a set's shards
@@ -62,6 +62,23 @@ def write(path: Path, pictures: np.ndarray, records: pd.DataFrame) -> None:
     info = json.dumps({"info": {"features": features}}, sort_keys=True)
     table = table.replace_schema_metadata({"huggingface": info})
     write_atomic(path, lambda part: pq.write_table(table, part, compression="zstd"))
+
+
+def write_card(folder: Path, pattern: str) -> None:
+    """Say which files of a folder hold pictures, as ``datasets.load_dataset(folder)`` reads it.
+
+    Without it, the tables beside the shards would be taken for pictures too.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Gets a ``README.md``.
+    pattern : str
+        The shards, relative to it.
+    """
+    head = f'---\nconfigs:\n- config_name: default\n  data_files: "{pattern}"\n---\n\n'
+    text = f"Pictures and their records: `datasets.load_dataset` reads `{pattern}`.\n"
+    write_text(folder / "README.md", head + text)
 
 
 def _feature(kind: pa.DataType) -> dict[str, str]:

@@ -45,6 +45,7 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
         index = _index(parts)
         index["weight"] = real.weigh(index, base.target)
         write_table(publish / shards.INDEX, index)
+        shards.write_card(publish, "shards/*.parquet")
         people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates()
         missing = [noun for noun in people if noun not in set(index["noun"])]
         if missing and settings.source:
