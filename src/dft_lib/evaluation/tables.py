@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.fairness.metrics import study_columns
-from dft_lib.raters.base import NO_PERSON, UNCLEAR
+from dft_lib.raters.base import NO_PERSON, UNCLEAR, UNSAFE
 from dft_lib.study.lexicon import held_out
 
 Target = dict[str, dict[str, float]]
@@ -135,7 +135,8 @@ def summarise(table: pd.DataFrame, ratings: pd.DataFrame, target: Target) -> dic
     dict
         ``neutral`` (per split and for person prompts: metrics of each attribute, pooled shares),
         ``role_accuracy`` (overall, and per perceived group), ``explicit`` (compliance),
-        ``general`` (accuracy) and ``answers`` (how many images had no person or no clear group).
+        ``general`` (accuracy) and ``answers`` (how many images had no person or no clear group,
+        and, where the study names a filter, how many it flagged as unsafe).
     """
     metrics = list(study_columns())
     neutral: dict[str, Any] = {}
@@ -173,8 +174,15 @@ def summarise(table: pd.DataFrame, ratings: pd.DataFrame, target: Target) -> dic
             "images": len(ratings),
             "no_person": _round((people["rated_person"] == NO_PERSON).mean()),
             **{f"unclear_{a}": _round((people[f"rated_{a}"] == UNCLEAR).mean()) for a in target},
+            **_unsafe(ratings),
         },
     }
+
+
+def _unsafe(ratings: pd.DataFrame) -> dict[str, int]:
+    if (column := f"rated_{UNSAFE}") not in ratings:
+        return {}
+    return {UNSAFE: int((ratings[column] == UNSAFE).sum())}
 
 
 def _over_seeds(part: pd.DataFrame, column: str) -> dict[str, Any]:

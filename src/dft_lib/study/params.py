@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from dft_lib.repro.paths import ROOT, show
+from dft_lib.study import wordlist
 from dft_lib.study.schema import Group, first_problem, read_yaml, suggestion
 from dft_lib.study.wall import RATERS, require_apart
 
@@ -83,6 +84,22 @@ class Prompts(Group):
     evaluation_general_images: Positive
     professions: Annotated[int, Field(ge=0)]
     out: str
+
+    @model_validator(mode="after")
+    def _templates_hold_their_place(self) -> Prompts:
+        for field in ("train_templates", "evaluation_templates"):
+            templates = getattr(self, field)
+            for template in templates:
+                rest = template.replace("{a}", "{}")
+                if rest.count("{}") != 1 or set("{}") & set(rest.replace("{}", "")):
+                    raise ValueError(
+                        f"{field} holds {template!r}: write the place of the noun exactly once, "
+                        "as {a} (with an article) or {} (without)"
+                    )
+            keys = [wordlist.key(template) for template in templates]
+            if len(set(keys)) < len(keys):
+                raise ValueError(f"{field} holds the same template twice: remove one")
+        return self
 
 
 class Synthesis(Group):
