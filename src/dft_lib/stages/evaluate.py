@@ -16,6 +16,7 @@ from dft_lib.raters.panel import Panel
 from dft_lib.repro import shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve, show
+from dft_lib.repro.places import require_writable
 from dft_lib.sampling import drawing
 from dft_lib.sampling.workers import Engine
 from dft_lib.study import lexicon, prompts
@@ -44,7 +45,9 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
     missing = sorted(set(settings.training_seeds) - set(manifest["seeds"]))
     if manifest["training"] is not None and missing:
         raise ValueError(f"{show(models)} has no model of seed {missing[0]}: run 03 for this arm")
-    out = resolve(settings.out) / name
+    out, results = resolve(settings.out) / name, resolve(settings.results)
+    for kind in ("csv", "json"):
+        require_writable(results / f"{name}.{kind}", f"evaluate-{name}")
     about: dict[str, Any] = {"arm": name, **pipelines.record(base.model, base.revision)}
     key: list[Any] = [about, base.model_dump(), settings.model_dump(), arm.model_dump()]
     key += [
@@ -52,7 +55,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
         workspace.hash_of(grid_path),
         workspace.hash_of(models),
     ]
-    with workspace.workspace(f"evaluate-{name}", out, key) as folder:
+    with workspace.hold(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
         panel = open_judges(base.judge, settings.features)  # or stop now
         filters = {a: name for a, name in base.steer.items() if a == UNSAFE}
@@ -88,7 +91,6 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
         shards.write_card(publish, "*/*.parquet")
         workspace.publish(publish, out)
         table = tables.per_prompt(ratings, base.target, settings.training_seeds, base.held_out)
-        results = resolve(settings.results)
         write_table(results / f"{name}.csv", table.assign(arm=name))
         summary = tables.summarise(table, ratings, base.target)
         about_arm = {"arm": name, "label": manifest["label"], "judges": base.judge}

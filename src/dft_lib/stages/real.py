@@ -32,7 +32,7 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     source = workspace.hash_of(*inputs)
     out = resolve(settings.out)
     key = [base.study_seed, base.target, settings.model_dump(), source]
-    with workspace.workspace("real", out, key) as folder:
+    with workspace.hold("real", out, key) as folder:
         publish = folder / "publish"
         (publish / "shards").mkdir(parents=True, exist_ok=True)
         for left in (publish / "shards").glob("*.parquet"):  # of a killed run: drawn in seconds

@@ -238,6 +238,19 @@ class Params(Group):
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
 
     @model_validator(mode="after")
+    def _outputs_lie_below_the_root(self) -> Params:
+        for name in type(self).model_fields:
+            group = getattr(self, name)
+            for field in ("out", "results", "audit_file", "metrics_file"):
+                place = Path(getattr(group, field, "a/file"))
+                if place.is_absolute() or ".." in place.parts or not place.parts:
+                    raise ValueError(
+                        f"{name}.{field} is {str(getattr(group, field))!r}: name a place below "
+                        "the root, such as results or models"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _arms_fit(self) -> Params:
         for name, arm in self.arms.items():
             for field, module in (("train", arm.recipe), ("draw", arm.intervention)):

@@ -15,7 +15,7 @@ from dft_lib.repro.paths import show
 class Group(BaseModel):
     """A group of parameters: strict types, no unknown keys, not changed after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(allow_inf_nan=False, extra="forbid", strict=True, frozen=True)
 
 
 def gravest(error: ValidationError) -> Any:
