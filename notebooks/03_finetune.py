@@ -27,11 +27,12 @@
 import pandas as pd
 from IPython.display import display
 
-from dft_lib import figures, stages
+from dft_lib.figures import losses, sheets, style
 from dft_lib.image_sets import examples
 from dft_lib.models import adapters
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.finetune import train_arm
 from dft_lib.study import params
 from dft_lib.training import job as recipes
 
@@ -118,10 +119,10 @@ if chosen is not None:
 # The first pictures of the training set. Cover the prompts above: what does their text promise?
 
 # %%
-figures.use_style()
+style.use_style()
 if chosen is not None:
     first = shards.pick(resolve(data), rows["place"].iloc[:12])
-    figure = figures.sheet({rows["text"].iloc[0]: {"first training images": first}})
+    figure = sheets.sheet({rows["text"].iloc[0]: {"first training images": first}})
 
 # %% [markdown]
 # ## Train
@@ -131,20 +132,20 @@ if chosen is not None:
 # was killed ends in the same bytes as one that was not.
 
 # %%
-losses = stages.train_arm(base_settings, settings, arm, treatment)
-fifth = losses["step"] * 5 // settings.steps
-losses.groupby(["seed", fifth.rename("fifth")])["loss"].mean().unstack()
+log = train_arm(base_settings, settings, arm, treatment)
+fifth = log["step"] * 5 // settings.steps
+log.groupby(["seed", fifth.rename("fifth")])["loss"].mean().unstack()
 
 # %% [markdown]
 # Mean loss per fifth of the training. In DFT it hardly falls, and that is right: the model could already
 # draw these pictures. What moves is *which* picture the plain caption leads to, and the loss, an average
 # over all noise levels, barely sees that. Only notebook 04 can tell. (Other recipes log other things
-# too: `losses.columns`. In concept editing a step is a round, and the loss is the distance from the
+# too: `log.columns`. In concept editing a step is a round, and the loss is the distance from the
 # target that the steering raters found.)
 
 # %%
-if len(losses):
-    figure = figures.losses(losses)
+if len(log):
+    figure = losses.losses(log)
 
 # %% [markdown]
 # ## Load it anywhere
@@ -169,4 +170,4 @@ if len(losses):
 # %%
 manifest = adapters.read_manifest(resolve(out) / arm)
 assert manifest["seeds"] == (training_seeds if chosen is not None else [])
-assert len(pd.read_csv(resolve(out) / arm / "losses.csv")) == len(losses)
+assert len(pd.read_csv(resolve(out) / arm / "losses.csv")) == len(log)

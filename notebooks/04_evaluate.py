@@ -18,9 +18,10 @@ import json
 
 import pandas as pd
 
-from dft_lib import figures, stages
 from dft_lib.evaluation import tables
+from dft_lib.figures import shares, sheets, style
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.evaluate import evaluate_arm
 from dft_lib.study import params
 
 # %% [markdown]
@@ -56,7 +57,7 @@ results = "scratch/open/results"
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Evaluate, globals())
 treatment = params.gather(params.Arm, globals())
-ratings = stages.evaluate_arm(base_settings, settings, arm, treatment)
+ratings = evaluate_arm(base_settings, settings, arm, treatment)
 ratings.filter(regex="^(prompt|rated_.*)$").head(4)
 
 # %% [markdown]
@@ -77,8 +78,8 @@ table.loc[table["kind"] == "neutral", columns].head(12)
 # A dot is a profession. The further from the dotted line, the larger its gap, on either side of it.
 
 # %%
-figures.use_style()
-figure = figures.profession_shares(table.assign(arm=arm), {arm: label})
+style.use_style()
+figure = shares.profession_shares(table.assign(arm=arm), {arm: label})
 
 # %% [markdown]
 # ## The arm in short
@@ -117,9 +118,7 @@ pd.DataFrame({"role accuracy by perceived gender": summary["role_accuracy"]["gen
 nouns = list(dict.fromkeys(ratings.loc[ratings["kind"] == "neutral", "noun"]))[:4]
 count = int(min(8, ratings[ratings["kind"] == "neutral"].groupby(["seed", "noun"]).size().min()))
 folder = resolve(out) / arm
-figure = figures.sheet(
-    {noun: {label: figures.first_images(folder, noun, count)} for noun in nouns}
-)
+figure = sheets.sheet({noun: {label: sheets.first_images(folder, noun, count)} for noun in nouns})
 
 # %% [markdown]
 # ## Try it

@@ -16,11 +16,11 @@
 import pandas as pd
 from IPython.display import Markdown
 
-from dft_lib import figures
 from dft_lib.evaluation import comparison, results_table, side_effects
 from dft_lib.evaluation.arm import read_arm
 from dft_lib.evaluation.calibration import Calibration
 from dft_lib.evaluation.headline import headline, read_results
+from dft_lib.figures import gaps, pareto, shares, sheets, style
 from dft_lib.repro.files import write_table, write_text
 from dft_lib.repro.paths import resolve
 from dft_lib.study import params
@@ -59,7 +59,7 @@ settings = params.gather(params.Figures, globals())
 table, summaries = read_results(resolve(results), arms)
 labels = {arm: summaries[arm]["label"] for arm in arms}
 few = {arm: labels[arm] for arm in shown if arm in labels}
-figures.use_style()
+style.use_style()
 
 # %% [markdown]
 # ## In numbers
@@ -86,7 +86,7 @@ condensed.set_index("label").filter(regex=columns)
 # independently cannot be fairer than that, only luckier. The *corrected* gap takes most of this part out.
 
 # %%
-figure = figures.fair_model()
+figure = gaps.fair_model()
 
 # %% [markdown]
 # ## Measure
@@ -130,8 +130,8 @@ Markdown(text)
 # one side effect of several; the table has the others, and the cost.
 
 # %%
-figure = figures.pareto(measured, labels, families)
-written = figures.save(figure, resolve(out), "pareto")
+figure = pareto.pareto(measured, labels, families)
+written = style.save(figure, resolve(out), "pareto")
 
 # %% [markdown]
 # ## How many pictures?
@@ -140,8 +140,8 @@ written = figures.save(figure, resolve(out), "pareto")
 # many steps, so fewer pictures are seen more often. Only where the parameters name such arms (`dose`).
 
 # %%
-figure = figures.dose(measured, summaries, dose)
-written += figures.save(figure, resolve(out), "dose") if figure else []
+figure = gaps.dose(measured, summaries, dose)
+written += style.save(figure, resolve(out), "dose") if figure else []
 
 # %% [markdown]
 # ## Seen beside held out
@@ -151,8 +151,8 @@ written += figures.save(figure, resolve(out), "dose") if figure else []
 # floor: near it, ask whether the bar ends in the hatched band, not whether the line reaches 0.
 
 # %%
-figure = figures.gaps(measured, table, few)
-written += figures.save(figure, resolve(out), "gaps")
+figure = gaps.gaps(measured, table, few)
+written += style.save(figure, resolve(out), "gaps")
 
 # %% [markdown]
 # ## With the floor taken out
@@ -164,8 +164,8 @@ written += figures.save(figure, resolve(out), "gaps")
 # family.
 
 # %%
-figure = figures.corrected(measured, labels, families)
-written += figures.save(figure, resolve(out), "corrected")
+figure = gaps.corrected(measured, labels, families)
+written += style.save(figure, resolve(out), "corrected")
 
 # %% [markdown]
 # Differences of the raw gap with interval and with each training seed's own, and the tests (of the
@@ -197,8 +197,8 @@ pd.DataFrame(side_effects.table_of(measured)).T
 # A dot is the share of usable images rated "woman". Professions are ordered by the first arm.
 
 # %%
-figure = figures.profession_shares(table, few)
-written += figures.save(figure, resolve(out), "professions")
+figure = shares.profession_shares(table, few)
+written += style.save(figure, resolve(out), "professions")
 
 # %% [markdown]
 # ## Perceived skin tone
@@ -207,8 +207,8 @@ written += figures.save(figure, resolve(out), "professions")
 
 # %%
 tones = list(base_settings.target["skin_tone"])
-figure = figures.tone_distributions(table, labels, tones)
-written += figures.save(figure, resolve(out), "tones")
+figure = shares.tone_distributions(table, labels, tones)
+written += style.save(figure, resolve(out), "tones")
 
 # %% [markdown]
 # ## The pictures themselves
@@ -221,10 +221,10 @@ seen = table[(table["split"] == "seen") & (table["seed"] == table["seed"].min())
 nouns = list(dict.fromkeys(seen.loc[seen["kind"] == "neutral", "noun"]))[:sheet_professions]
 folders = {labels[arm]: resolve(ratings) / arm for arm in (list(few)[0], list(few)[-1])}
 rows = {
-    noun: {k: figures.first_images(f, noun, sheet_images) for k, f in folders.items()}
+    noun: {k: sheets.first_images(f, noun, sheet_images) for k, f in folders.items()}
     for noun in nouns
 }
-written += figures.save(figures.sheet(rows), resolve(out), "sheet")
+written += style.save(sheets.sheet(rows), resolve(out), "sheet")
 
 # %% [markdown]
 # ## Try it
