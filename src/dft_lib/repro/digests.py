@@ -41,9 +41,7 @@ class Code:
         self.package = package
         self.folder = Path(spec.submodule_search_locations[0])
         # cache_dir: nothing is written beside the code; what only type checkers see never runs
-        self.graph = grimp.build_graph(
-            package, cache_dir=None, exclude_type_checking_imports=True
-        )
+        self.graph = grimp.build_graph(package, cache_dir=None, exclude_type_checking_imports=True)
         self._digests: dict[Path, str] = {}
 
     def file(self, module: str) -> Path:

@@ -1,7 +1,7 @@
 """Run a percent notebook as a stage: ``python -m dft_lib.runner.notebook 03_finetune --arm dft``.
 
-Where DVC runs a stage of one arm, it says which in the environment (``DVC_STAGE``): the name stands
-in no command line, so nothing in params reaches a shell.
+Where DVC runs a stage of one arm, it says which in the environment (``DVC_STAGE``). The name
+stands in no command line, so nothing in params reaches a shell.
 
 The equivalent papermill call is ``papermill -p base ... notebook.ipynb runs/notebook.ipynb``;
 this runner exists because papermill does not read ``.py`` notebooks, loses the types of values on

@@ -82,7 +82,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
         write_table(publish / "ratings.parquet", ratings)
         seen = vectors.round(4).assign(sha256=ratings["sha256"])
         write_table(publish / "features.parquet", seen)
-        about_arm = {"arm": name, "judges": base.judge, "raters": panel.about()}
+        about_arm: dict[str, Any] = {"arm": name, "judges": base.judge, "raters": panel.about()}
         about_arm |= {"intervention": arm.intervention, "cost": manifest["cost"]}
         about_arm |= {"evaluations_per_step": intervention.evaluations}
         about_arm |= {"trained": manifest["training"] is not None, "features": settings.features}

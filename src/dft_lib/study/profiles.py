@@ -93,7 +93,7 @@ def _arms(mine: dict[str, Any], changes: dict[str, Any], path: Path) -> dict[str
 def as_text(values: dict[str, Any], path: Path) -> str:
     """Return merged values as the YAML file that a profile's clone gets."""
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style, yaml.width = None, 100  # type: ignore[assignment]
+    yaml.default_flow_style, yaml.width = None, 100
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.allow_unicode = True
     stream = io.StringIO()

@@ -69,8 +69,8 @@ def main() -> None:
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     one = Model(
         Base.model_validate(given["base"]), Finetune.model_validate(given["settings"]),
-        given["name"], ArmTraining.model_validate(given["arm"]), given["seed"], Path(given["scratch"]),
-        Path(given["out"]),
+        given["name"], ArmTraining.model_validate(given["arm"]), given["seed"],
+        Path(given["scratch"]), Path(given["out"]),
     )  # fmt: skip
     device, _ = pipelines.choose_device(one.base.device, one.base.dtype)
     state = PartialState(cpu=device.type == "cpu")
