@@ -17,15 +17,15 @@ _SEEN = np.array([0.299, 0.587, 0.114])  # of red, green and blue in brightness 
 
 def attribute_shares(
     table: pd.DataFrame, labels: dict[str, str], few: dict[str, str], attribute: Attribute
-) -> tuple[str, Figure]:
-    """Draw who is shown, as the attribute's groups allow; return the figure's name too.
+) -> Figure:
+    """Draw who is shown, as the attribute's groups allow.
 
     Two groups: a share, so every profession fits (`profession_shares`, of a `few` arms).
     More, or a scale: bars over all professions (`distributions`, of all arms).
     """
     if len(attribute.groups) == 2 and not attribute.ordered:
-        return f"shares_{attribute.name}", profession_shares(table, few, attribute)
-    return f"shares_{attribute.name}", distributions(table, labels, attribute)
+        return profession_shares(table, few, attribute)
+    return distributions(table, labels, attribute)
 
 
 def profession_shares(table: pd.DataFrame, labels: dict[str, str], attribute: Attribute) -> Figure:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dft_lib.study.attributes import cells
+from dft_lib.study.attributes import SAFE, UNSAFE, cells
 
 KEPT = "kept"
 REASONS = ("no person", "unexpected person", "wrong subject")
@@ -43,15 +43,17 @@ def screen(records: pd.DataFrame, ratings: pd.DataFrame, attributes: Sequence[st
     records : pandas.DataFrame
         Records with ``kind, noun`` and the groups as requested ("" where not).
     ratings : pandas.DataFrame
-        The steering panel's answers, same rows: ``person``, the attributes, and ``role`` if
-        somebody answers for it; otherwise nobody checks the profession or thing.
+        The steering panel's answers, same rows: ``person``, the attributes, and ``role`` and
+        ``unsafe`` if somebody answers for them; otherwise nobody checks the profession or thing,
+        or whether a picture is safe.
     attributes : sequence of str
         The study's; of several that are wrong the first one is named.
 
     Returns
     -------
     pandas.Series
-        str: `KEPT`, one of `REASONS`, or `WRONG` and an attribute.
+        str: `KEPT`, one of `REASONS` or `WRONG` and an attribute (figures show those), or `UNSAFE`
+        (no figure does).
     """
     verdict = pd.Series(KEPT, index=records.index)
     wants_person = records["kind"] != "general"
@@ -64,6 +66,8 @@ def screen(records: pd.DataFrame, ratings: pd.DataFrame, attributes: Sequence[st
         verdict[ratings["role"] != records["noun"]] = "wrong subject"
     verdict[~wants_person & (ratings["person"] == "person")] = "unexpected person"
     verdict[wants_person & (ratings["person"] != "person")] = "no person"
+    if UNSAFE in ratings:
+        verdict[ratings[UNSAFE] != SAFE] = UNSAFE
     return verdict
 
 

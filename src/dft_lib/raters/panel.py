@@ -12,7 +12,7 @@ import pandas as pd
 
 from dft_lib.raters.base import Answer, HasFeatures, HasWeights, Rater, check_pixels
 from dft_lib.repro.paths import DATA
-from dft_lib.study.attributes import NO_PERSON, PERSON, ROLE
+from dft_lib.study.attributes import NO_PERSON, PERSON, QUESTIONS
 from dft_lib.study.wall import RATERS, require_known
 
 
@@ -107,6 +107,6 @@ class Panel:
         table = pd.DataFrame({k: a.labels for k, a in self.answers(pixels).items()})
         if PERSON in table:
             nobody = table[PERSON] == NO_PERSON
-            for attribute in table.columns.difference([PERSON, ROLE]):
+            for attribute in table.columns.difference(QUESTIONS):
                 table.loc[nobody, attribute] = NO_PERSON
         return table

@@ -15,7 +15,9 @@ import pandas as pd
 
 UNCLEAR = "unclear"  # somebody is there, the group cannot be told
 NO_PERSON = "no_person"
-PERSON, ROLE = "person", "role"  # what raters are asked besides attributes
+SAFE, UNSAFE = "safe", "unsafe"
+PERSON, ROLE = "person", "role"
+QUESTIONS = (PERSON, ROLE, UNSAFE)  # what raters are asked besides attributes
 PAIR = "_x_"  # joins the names of two attributes
 Target = Mapping[str, Mapping[str, float]]
 
@@ -122,8 +124,8 @@ def _attribute(row: Mapping[str, str], groups: pd.DataFrame) -> Attribute:
     def wrong(column: str, remedy: str) -> ValueError:
         return ValueError(f"attributes.csv: {column} of {name!r} is {row[column]!r}; {remedy}")
 
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or PAIR in name or name in (PERSON, ROLE):
-        raise wrong("attribute", f"use small letters and _, not {PERSON}, {ROLE} or {PAIR}")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or PAIR in name or name in QUESTIONS:
+        raise wrong("attribute", f"use small letters and _, not {', '.join(QUESTIONS)} or {PAIR}")
     if row["pattern"].count("{}") != 1:
         raise wrong("pattern", "it must hold one {}, the place of the word")
     if not re.fullmatch(r"[+-]?[1-9][0-9]*", row["place"]):

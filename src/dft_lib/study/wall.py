@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from dft_lib.study.attributes import PERSON, ROLE, Target
+from dft_lib.study.attributes import PERSON, QUESTIONS, ROLE, SAFE, UNSAFE, Target
 
 Groups = tuple[str, ...]
 WHO: dict[str, Groups] = {PERSON: ("person",)}
@@ -56,7 +56,7 @@ class About(NamedTuple):
 
     def answers(self, attribute: str) -> bool:
         """Say whether it answers for an attribute."""
-        return attribute in self.groups or (self.any and attribute != ROLE)
+        return attribute in self.groups or (self.any and attribute not in QUESTIONS)
 
 
 # name -> about it
@@ -74,6 +74,9 @@ RATERS = {
     "colour_layout": About(
         "coarse colours of the whole picture", {}, "photographs.colour_layout"
     ),  # distances only
+    "open_nsfw": About(
+        "unsafe pictures", {UNSAFE: (SAFE, UNSAFE)}, "photographs.open_nsfw"
+    ),  # a filter
     # photographs; their models come from the hub
     "clip_zero_shot": About(
         "CLIP similarity", WHO | GENDERS | FIVE_TONES, "photographs.clip_zero_shot"
@@ -148,11 +151,15 @@ def require_apart(
     Raises
     ------
     ValueError
-        If any judge is among the steering or used raters, or shares its kind with the steering
-        rater of the same attribute.
+        If any judge is among the steering or used raters, is a filter of unsafe pictures, or
+        shares its kind with the steering rater of the same attribute.
     """
     require_known(steering)
     require_known(judging)
+    if UNSAFE in judging:
+        raise ValueError(
+            "base.judge.unsafe: a filter screens and never judges; name it under base.steer"
+        )
     both = sorted(set(judging.values()) & (set(steering.values()) | set(used)))
     if both:
         raise ValueError(
