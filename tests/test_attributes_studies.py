@@ -14,8 +14,8 @@ import torch
 
 from dft_lib.image_sets import latents
 from dft_lib.raters import stand_in
-from dft_lib.repro import shards, workspace
-from dft_lib.repro.paths import LEXICON, ROOT
+from dft_lib.repro import places, shards, workspace
+from dft_lib.repro.paths import LEXICON
 from dft_lib.study import lexicon, params
 from dft_lib.study.attributes import pairs
 from tests.test_profiles_photos import run
@@ -59,9 +59,9 @@ def words_of(study, folder):
 
 
 def study_of(study, model, folder):
-    """The smoke profile with another lexicon, target and raters; smaller, in its own folder."""
+    """The default study with another lexicon, target and raters; smaller, in its own folder."""
     words = words_of(study, folder / "lexicon")
-    values = json.loads(params.load(ROOT / "profiles" / "smoke.yaml").model_dump_json())
+    values = json.loads(params.load().model_dump_json())
     named = STUDIES[study]
     groups = {a: words.attributes[a].groups for a in named}
     values["base"] |= {
@@ -78,37 +78,34 @@ def study_of(study, model, folder):
     }  # fmt: skip
     values["synthesis"]["minimum_per_cell"] = 0
     values["real"] |= {"source": str(folder / "plain"), "images_per_profession": 40}
+    values["base"]["training_seeds"] = [0]
     values["finetune"] |= {
         "steps": 2, "rank": 2, "train_batch_size": 4, "warmup_steps": 1, "checkpoint_every": 2,
-        "training_seeds": [0],
     }  # fmt: skip
-    values["evaluate"] |= {"training_seeds": [0], "features": "stand_in_right"}
+    values["evaluate"]["features"] = "stand_in_right"
+    values["measure"] |= {"minutes": None}
     for group in ("synthesis", "real", "evaluate"):
         values[group]["shard_size"] = 64
     for group, names in {
         "prompts": ["out"], "synthesis": ["prompts", "out", "audit_file"],
         "real": ["prompts", "out"], "finetune": ["out"],
-        "evaluate": ["prompts", "models", "out", "results"],
-        "figures": ["ratings", "results", "metrics_file", "out"],
+        "evaluate": ["prompts", "models", "out"], "measure": ["ratings", "results"],
+        "figures": ["ratings", "results", "out"],
     }.items():  # fmt: skip
         for name in names:
             values[group][name] = str(folder / values[group][name])
     plain = {"label": "x", "recipe": "none", "data": str(folder / "synthetic/images"),
              "train": {}, "intervention": "none", "draw": {}}  # fmt: skip
     values["arms"] = {
-        "base": plain | {"label": "base model"},
+        "base": plain | {"label": "base model", "shown": 1, "reference": True},
         "prompt_randomisation": plain
         | {"intervention": "prompt_randomisation", "draw": {"attributes": list(named)}},
-        "dft": plain | {"label": "DFT", "recipe": "denoising"},
+        "dft": plain | {"label": "DFT", "recipe": "denoising", "family": "DFT", "shown": 2},
         "oversampling": plain
         | {"recipe": "denoising", "data": str(folder / "real/images"),
            "train": {"images": "oversampled"}},
     }  # fmt: skip
-    arms = list(values["arms"])
-    values["figures"] |= {
-        "arms": arms, "shown": ["base", "dft"], "references": ["base"], "minutes": None,
-        "dose": [], "families": {"DFT": ["dft"]}, "sheet_professions": 1, "sheet_images": 2,
-    }  # fmt: skip
+    values["figures"] |= {"sheet_professions": 1, "sheet_images": 2}
     return params.Params.model_validate(values), groups
 
 
@@ -125,6 +122,7 @@ def paint(grid, groups, folder, size=64):
 def test_all_notebooks(study, random_model, tmp_path, monkeypatch):
     for module in (workspace, latents):
         monkeypatch.setattr(module, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     torch.set_num_threads(1)
     chosen, groups = study_of(study, random_model, tmp_path)
     named, cells = STUDIES[study], int(np.prod([len(g) for g in groups.values()]))
@@ -171,8 +169,9 @@ def test_all_notebooks(study, random_model, tmp_path, monkeypatch):
     for attribute, mine in groups.items():
         assert set(plain[f"drawn_{attribute}"]) <= set(mine)
 
-    space = run("05_figures", chosen)
-    measured, table = space["measured"], space["results_of_arms"]
+    found = run("04b_measure", chosen)["measured"]
+    measured, table = found.metrics, found.table
+    run("05_figures", chosen)
     panels = {*named, *pairs(named)}
     assert len(panels) == {1: 1, 2: 3, 3: 6}[len(named)]
     for arm in chosen.arms:
