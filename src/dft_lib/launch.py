@@ -18,6 +18,7 @@ from accelerate import PartialState
 from dft_lib import parallel, pipelines, work
 from dft_lib.files import write_json
 from dft_lib.params import Arm, Base, Finetune
+from dft_lib.paths import enter
 
 if TYPE_CHECKING:
     from dft_lib.stages.finetune import Model
@@ -65,6 +66,7 @@ def launch(one: Model) -> None:
 
 def main() -> None:
     """Take part in making one model."""
+    enter()
     from dft_lib.stages.finetune import Model, fit
 
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from dft_lib import params
-from dft_lib.paths import ROOT, SCRATCH, show
+from dft_lib.paths import ROOT, SCRATCH, enter, show
 
 
 def clone(profile: Path, target: Path) -> None:
@@ -71,6 +71,7 @@ def publish(target: Path, name: str) -> Path:
 
 def main() -> None:
     """Clone and run ``dvc repro`` in the clone."""
+    enter()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("profile", help="name of a file in profiles/, without .yaml")
     parser.add_argument(

@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-from dft_lib.paths import DATA, show
+from dft_lib.paths import DATA, enter, show
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 GENDERS = ("woman", "man")
@@ -219,6 +219,7 @@ def load(families: tuple[str, ...] = TRAINED_FAMILIES) -> pd.DataFrame:
 
 def main() -> None:
     """Rebuild ``data/art/emoji.parquet`` and ``data/art/openmoji.parquet``."""
+    enter()
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=DATA / "art")
     out = parser.parse_args().out

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from dft_lib import notebook, params, pipelines, work
 from dft_lib.files import write_json, write_table
 from dft_lib.noise import keyed_rng
-from dft_lib.paths import DATA, WORLD
+from dft_lib.paths import DATA, WORLD, enter
 from dft_lib.raters.base import UNCLEAR
 from dft_lib.raters.networks import save
 from dft_lib.raters.panel import Panel
@@ -222,6 +222,7 @@ STAGES = {
 
 def main() -> None:
     """Run one stage."""
+    enter()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     stage = parser.parse_args().stage
