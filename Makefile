@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 
 repro: data
 ifdef PROFILE
-	python -m dft_lib.profiles $(PROFILE) $(if $(PUBLISH),--publish)
+	python -m dft_lib.runner.profiles $(PROFILE) $(if $(PUBLISH),--publish)
 else
 	dvc repro
 endif

@@ -20,8 +20,8 @@ from scipy.special import expit
 
 from dft_lib import figures
 from dft_lib.fairness import uncertainty
-from dft_lib.fairness.metrics import squared_gap
-from dft_lib.paths import ROOT
+from dft_lib.fairness.unbiased import squared_gap
+from dft_lib.repro.paths import ROOT
 
 STUDIES, DRAWS, LEVEL = 2000, 1000, 0.95
 PROMPTS, IMAGES, GROUPS = (5, 10, 20, 50, 100, 200), (20, 60, 250), (2, 5, 10)

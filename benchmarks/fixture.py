@@ -25,7 +25,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from dft_lib.paths import DATA
+from dft_lib.repro.paths import DATA
 from dft_lib.world import corpus, tiny_sd
 
 SIZES = ("tiny", "sd15-small", "sdxl-small", "sd15", "sdxl")

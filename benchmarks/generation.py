@@ -23,10 +23,13 @@ import pandas as pd
 import timing
 import torch
 
-from dft_lib import params, pipelines, shards, synthesis
-from dft_lib.noise import initial_noise
-from dft_lib.paths import ROOT
-from dft_lib.sampling import make_scheduler
+from dft_lib.models import pipelines
+from dft_lib.repro import shards
+from dft_lib.repro.noise import initial_noise
+from dft_lib.repro.paths import ROOT
+from dft_lib.sampling import drawing
+from dft_lib.sampling.sampler import make_scheduler
+from dft_lib.study import params
 
 
 def grid_of(images: int) -> pd.DataFrame:
@@ -68,7 +71,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     stock = pipelines.load(str(folder))
     stock.scheduler = make_scheduler(arguments.scheduler, stock.scheduler.config)
     grid = grid_of(arguments.images)
-    sampler = synthesis.open_model(base, str(folder), None, images=arguments.images)
+    sampler = drawing.open_model(base, str(folder), None, images=arguments.images)
 
     def noise(prompt: str, first: int, count: int) -> torch.Tensor:
         drawn = [initial_noise(0, prompt, i, sampler.shape) for i in range(first, first + count)]
@@ -86,10 +89,10 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
                     picture.save(out / f"{row.prompt_id}-{first + i:04d}.png")
 
     def ours(out: Path) -> None:
-        drawing = synthesis.Drawing(
+        task = drawing.Drawing(
             lambda: sampler, grid, out / "shards", max(arguments.batch, 32), {"arm": ""}
         )
-        synthesis.draw_shards(drawing)
+        drawing.draw_shards(task)
 
     arms: dict[str, Callable[[Path], None]] = {
         "ours": ours,
@@ -142,7 +145,7 @@ def pictures_of(folder: Path) -> np.ndarray:
 
     order = ("pilot", "judge", "cook", "artist")
     paths = sorted(folder.glob("*.png"), key=lambda p: (order.index(p.name.split("-")[0]), p.name))
-    return np.stack([np.asarray(Image.open(p)) for p in paths])
+    return np.stack([np.asarray(Image.open(p, formats=("PNG",))) for p in paths])
 
 
 if __name__ == "__main__":

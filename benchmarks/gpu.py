@@ -20,7 +20,7 @@ import timing
 import torch
 import training
 
-from dft_lib.paths import ROOT
+from dft_lib.repro.paths import ROOT
 
 # images/s on one H100: what the issue of the speed work asked for
 AIMS = {("sd15", "lora"): 115.0, ("sdxl", "lora"): 21.0, ("sd15", "draw"): 5.8,

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dft_lib import profiles
-from dft_lib.files import write_table
-from dft_lib.paths import ROOT, SCRATCH
-from dft_lib.results_table import MINUTES, read_minutes
+from dft_lib.evaluation.results_table import MINUTES, read_minutes
+from dft_lib.repro.files import write_table
+from dft_lib.repro.paths import ROOT, SCRATCH
+from dft_lib.runner import profiles
 
 FILE = "benchmarks/minutes.csv"
 

@@ -27,19 +27,21 @@ import psutil
 import timing
 import torch
 
-from dft_lib import lexicon, params, prompts, shards, synthesis
-from dft_lib.files import write_table
-from dft_lib.paths import ROOT
+from dft_lib.repro import shards
+from dft_lib.repro.files import write_table
+from dft_lib.repro.paths import ROOT
+from dft_lib.sampling import drawing
+from dft_lib.study import lexicon, params, prompts
 
 BATCH, SHARD = 128, 1024
 
 
-def rating() -> synthesis.Rate:
+def rating() -> drawing.Rate:
     """Return a stub of a panel."""
     return lambda pictures: pd.DataFrame({"rated_mean": pictures.mean((1, 2, 3)).round(3)})
 
 
-def drawing_of(folder: Path, model: Path) -> synthesis.Drawing:
+def drawing_of(folder: Path, model: Path) -> drawing.Drawing:
     """Return what is drawn."""
     base = params.load(ROOT / "params.yaml").base.model_copy(
         update={"batch_size": BATCH, "num_inference_steps": 1, "study_seed": 0}
@@ -47,8 +49,8 @@ def drawing_of(folder: Path, model: Path) -> synthesis.Drawing:
     torch.set_num_threads(base.threads)
     grid = pd.read_parquet(folder / "grid.parquet")
     images = int(grid["images"].sum())
-    return synthesis.Drawing(
-        partial(synthesis.open_model, base, str(model), None, images=images), grid,
+    return drawing.Drawing(
+        partial(drawing.open_model, base, str(model), None, images=images), grid,
         folder / "shards", SHARD, {"arm": ""}, rating, folder / "ratings",
     )  # fmt: skip
 
@@ -66,7 +68,7 @@ def main() -> None:
     folder = arguments.folder or Path(tempfile.mkdtemp())
     model = fixture.model("sd15-small", folder, torch.float32)
     if arguments.draw:
-        synthesis.draw_shards(drawing_of(folder, model))
+        drawing.draw_shards(drawing_of(folder, model))
         return
     start = time.perf_counter()
     settings = params.load(ROOT / "profiles" / "sd15.yaml").prompts.model_copy(
@@ -105,12 +107,12 @@ def main() -> None:
         digest.update("".join(records["sha256"]).encode())
     verified = time.perf_counter() - start
     assert images == total, (images, total)
-    drawing = drawing_of(folder, model)
+    task = drawing_of(folder, model)
     start = time.perf_counter()
-    assert drawing.todo() == []
+    assert task.todo() == []
     nothing = time.perf_counter() - start
     start = time.perf_counter()
-    index = synthesis.read_ratings(drawing)
+    index = drawing.read_ratings(task)
     read = time.perf_counter() - start
     assert len(index) == total and index["rated_mean"].notna().all()
     steady = [m for count, m in memory if count >= 3 and m > 0]

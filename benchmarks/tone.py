@@ -22,8 +22,8 @@ from PIL import Image
 from skimage import data
 from skimage.color import deltaE_ciede2000
 
-from dft_lib.raters import faces, skin
-from dft_lib.raters.faces import Face
+from dft_lib.raters.photographs import faces, skin
+from dft_lib.raters.photographs.faces import Face
 
 MONK = tuple(f"#{h}" for h in skin.MONK)
 # Linear-light factors of red, green, blue, and what they imitate.

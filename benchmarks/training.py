@@ -32,9 +32,12 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from dft_lib import adapters, conditioning, examples, finetune, latents, params, pipelines
-from dft_lib.objectives import denoising_loss
-from dft_lib.paths import ROOT
+from dft_lib.image_sets import examples, latents
+from dft_lib.models import adapters, conditioning, pipelines
+from dft_lib.repro.paths import ROOT
+from dft_lib.study import params
+from dft_lib.training import loop
+from dft_lib.training.objectives import denoising_loss
 
 WARM = 10
 PEERS = ("peer, as its README starts it", "peer, all threads", "peer, all threads and flags")
@@ -57,7 +60,10 @@ def ours(arguments: argparse.Namespace) -> None:
     pipeline = pipelines.load(str(arguments.model), dtype=arguments.dtype)
     pipelines.tune(pipeline, channels_last=True, compile_above=None, images=0)
     pictures = np.stack(
-        [np.asarray(Image.open(p)) for p in sorted(arguments.pictures.glob("*.png"))]
+        [
+            np.asarray(Image.open(p, formats=("PNG",)))
+            for p in sorted(arguments.pictures.glob("*.png"))
+        ]
     )
     moments = latents.encode(pipeline, pictures)
     rows = pd.DataFrame({"kind": "profession", "text": "a photo of a pilot",
@@ -65,7 +71,7 @@ def ours(arguments: argparse.Namespace) -> None:
     if arguments.compile:
         pipeline.unet.compile(dynamic=False)
     with tempfile.TemporaryDirectory() as scratch:
-        finetune.train(
+        loop.train(
             pipeline, examples.examples(moments, rows), settings(arguments), study_seed=0, seed=0,
             state=Path(scratch) / "state.safetensors", checkpoint_every=10**9,
         )  # fmt: skip

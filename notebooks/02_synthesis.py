@@ -23,8 +23,11 @@
 # %%
 import pandas as pd
 
-from dft_lib import audit, figures, params, screening, shards, stages
-from dft_lib.paths import resolve
+from dft_lib import figures, stages
+from dft_lib.image_sets import audit, screening
+from dft_lib.repro import shards
+from dft_lib.repro.paths import resolve
+from dft_lib.study import params
 
 # %% [markdown]
 # ## Parameters
@@ -51,7 +54,8 @@ audit_file = "scratch/open/audit.json"
 #
 # Screening keeps an image of the balanced set if the *steering* raters see a person of the asked
 # profession, gender and tone (`unclear` is not good enough); of the unbalanced set, a person of the
-# profession; of the general set, the thing and nobody. These raters never judge a model: notebook 04
+# profession; of the general set, the thing and nobody. Where `base.steer` names a filter under
+# `unsafe` (photographs only), what it flags is rejected, and never shown. These raters never judge a model: notebook 04
 # uses others, which look at other evidence, and the library refuses to mix the two.
 
 # %%
@@ -68,7 +72,8 @@ index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 
 # %%
 figures.use_style()
-firsts = index[(index["set"] == "balanced") & (index["replicate"] == 0)].index[:24]
+shown = (index["set"] == "balanced") & (index["verdict"] != screening.UNSAFE)
+firsts = index[shown & (index["replicate"] == 0)].index[:24]
 pictures = shards.pick(resolve(out), firsts)
 rows = {"balanced": {"first image of each prompt": pictures[:12]}}
 figure = figures.sheet(rows | {"": {"first image of each prompt": pictures[12:]}})
@@ -107,6 +112,13 @@ figure = figures.representation(table, "gender")
 
 # %%
 figure = figures.representation(table, "skin_tone")
+
+# %% [markdown]
+# A filter of unsafe pictures skews too (they flag women and bare skin more often): how many of each
+# group it rejected. Without a filter, as here, the table is empty.
+
+# %%
+audit.flagged(index, base_settings.target)
 
 # %% [markdown]
 # The control set `unbalanced` is what the base model draws when no group is named, cut to the same

@@ -33,9 +33,13 @@
 import pandas as pd
 from IPython.display import display
 
-from dft_lib import adapters, examples, figures, params, shards, stages
-from dft_lib.paths import resolve
-from dft_lib.recipes import base as recipes
+from dft_lib import figures, stages
+from dft_lib.image_sets import examples
+from dft_lib.models import adapters
+from dft_lib.repro import shards
+from dft_lib.repro.paths import resolve
+from dft_lib.study import params
+from dft_lib.training import job as recipes
 
 # %% [markdown]
 # ## Parameters

@@ -24,8 +24,10 @@ import json
 
 import pandas as pd
 
-from dft_lib import evaluation, figures, params, stages
-from dft_lib.paths import resolve
+from dft_lib import figures, stages
+from dft_lib.evaluation import tables
+from dft_lib.repro.paths import resolve
+from dft_lib.study import params
 
 # %% [markdown]
 # ## Parameters
@@ -73,9 +75,7 @@ ratings.filter(regex="^(prompt|rated_.*)$").head(4)
 # even, 0 only one group); `total_variation`, half the L1 distance to the target (0: as the target).
 
 # %%
-table = evaluation.per_prompt(
-    ratings, base_settings.target, training_seeds, base_settings.held_out
-)
+table = tables.per_prompt(ratings, base_settings.target, training_seeds, base_settings.held_out)
 columns = ["seed", "noun", "split", "gender:woman", "gender:man", "gender:gap", "skin_tone:gap"]
 table.loc[table["kind"] == "neutral", columns].head(12)
 

@@ -22,19 +22,14 @@
 import pandas as pd
 from IPython.display import Markdown
 
-from dft_lib import (
-    comparison,
-    evaluated,
-    figures,
-    gap_figures,
-    params,
-    pareto,
-    results_table,
-    side_effects,
-)
-from dft_lib.calibration import Calibration
-from dft_lib.files import write_table, write_text
-from dft_lib.paths import resolve
+from dft_lib import figures
+from dft_lib.evaluation import comparison, results_table, side_effects
+from dft_lib.evaluation.arm import read_arm
+from dft_lib.evaluation.calibration import Calibration
+from dft_lib.evaluation.headline import headline, read_results
+from dft_lib.repro.files import write_table, write_text
+from dft_lib.repro.paths import resolve
+from dft_lib.study import params
 
 # %% [markdown]
 # ## Parameters
@@ -67,7 +62,7 @@ out = "scratch/open/figures"
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Figures, globals())
-table, summaries = figures.read_results(resolve(results), arms)
+table, summaries = read_results(resolve(results), arms)
 labels = {arm: summaries[arm]["label"] for arm in arms}
 few = {arm: labels[arm] for arm in shown if arm in labels}
 figures.use_style()
@@ -79,11 +74,11 @@ figures.use_style()
 # has the range over seeds.
 
 # %%
-headline = figures.headline(summaries)
-write_table(resolve(out) / "headline.csv", headline)
+condensed = headline(summaries)
+write_table(resolve(out) / "headline.csv", condensed)
 print("judges:", ", ".join(f"{k} by {v}" for k, v in base_settings.judge.items()))
 columns = "_gap_(seen|held_out|person)$|role|explicit|general|images|seeds"
-headline.set_index("label").filter(regex=columns)
+condensed.set_index("label").filter(regex=columns)
 
 # %% [markdown]
 # ## How to read a gap
@@ -97,7 +92,7 @@ headline.set_index("label").filter(regex=columns)
 # independently cannot be fairer than that, only luckier. The *corrected* gap takes most of this part out.
 
 # %%
-figure = gap_figures.fair_model()
+figure = figures.fair_model()
 
 # %% [markdown]
 # ## Measure
@@ -107,7 +102,7 @@ figure = gap_figures.fair_model()
 # Holm-corrected over arms. `docs/measurement.md` says what is in the file.
 
 # %%
-read = {arm: evaluated.read_arm(arm, summaries[arm], table, resolve(ratings)) for arm in arms}
+read = {arm: read_arm(arm, summaries[arm], table, resolve(ratings)) for arm in arms}
 space = summaries[arms[0]]["features"]
 errors = Calibration.read(resolve(calibration), base_settings.judge) if calibration else None
 measured = comparison.compare(
@@ -141,7 +136,7 @@ Markdown(text)
 # one side effect of several; the table has the others, and the cost.
 
 # %%
-figure = pareto.pareto(measured, labels, families)
+figure = figures.pareto(measured, labels, families)
 written = figures.save(figure, resolve(out), "pareto")
 
 # %% [markdown]
@@ -151,7 +146,7 @@ written = figures.save(figure, resolve(out), "pareto")
 # many steps, so fewer pictures are seen more often. Only where the parameters name such arms (`dose`).
 
 # %%
-figure = gap_figures.dose(measured, summaries, dose)
+figure = figures.dose(measured, summaries, dose)
 written += figures.save(figure, resolve(out), "dose") if figure else []
 
 # %% [markdown]
@@ -162,7 +157,7 @@ written += figures.save(figure, resolve(out), "dose") if figure else []
 # floor: near it, ask whether the bar ends in the hatched band, not whether the line reaches 0.
 
 # %%
-figure = gap_figures.gaps(measured, table, few)
+figure = figures.gaps(measured, table, few)
 written += figures.save(figure, resolve(out), "gaps")
 
 # %% [markdown]
@@ -175,7 +170,7 @@ written += figures.save(figure, resolve(out), "gaps")
 # family.
 
 # %%
-figure = gap_figures.corrected(measured, labels, families)
+figure = figures.corrected(measured, labels, families)
 written += figures.save(figure, resolve(out), "corrected")
 
 # %% [markdown]

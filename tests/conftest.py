@@ -30,15 +30,18 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from dft_lib import examples, latents, params, pipelines, shards, work
-from dft_lib.files import write_json, write_table
-from dft_lib.paths import ROOT
-from dft_lib.prompts import article
+from dft_lib.image_sets import examples, latents
+from dft_lib.models import pipelines
 from dft_lib.recipes import adversarial, alignment, concept_editing, iterated
-from dft_lib.recipes.base import Job, settings_of
-from dft_lib.rollout import fit_classifier
-from dft_lib.sampling import SamplingSettings
+from dft_lib.repro import places, shards, workspace
+from dft_lib.repro.files import write_json, write_table
+from dft_lib.repro.paths import ROOT
+from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.stages import evaluate as stage
+from dft_lib.study import params
+from dft_lib.study.prompts import article
+from dft_lib.training.job import Job, settings_of
+from dft_lib.training.rollout import fit_classifier
 from dft_lib.world import autoencoder, corpus, settings, tiny_sd
 
 
@@ -328,7 +331,8 @@ class SmallStudy:
         settings = settings_of(self.arm(recipe, train), self.finetune)
         settings = settings.model_copy(update=unchecked or {})
         fresh = partial(pipelines.load, self.base.model, device="cpu", dtype=self.base.dtype)
-        pictures, index = examples.read_set(self.data, settings.images)
+        index = examples.read_index(self.data, settings.images)
+        pictures = np.concatenate(list(examples.pictures(self.data, index)))
         scratch.mkdir(parents=True, exist_ok=True)
         return Job(
             self.base, settings, "arm", seed, self.data, latents.encode(fresh(), pictures),
@@ -339,8 +343,9 @@ class SmallStudy:
 @pytest.fixture
 def small_study(study, tmp_path, monkeypatch) -> Callable[..., SmallStudy]:
     """Return a function from a model's folder to a small study, with panels that are stubs."""
-    for module in (work, latents):
+    for module in (workspace, latents):
         monkeypatch.setattr(module, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     for module in (concept_editing, iterated, stage):
         monkeypatch.setattr(module, "Panel", HashPanel)
     monkeypatch.setattr(iterated.screening, "screen", every_other)

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dft_lib import comparison, evaluation, side_effects
-from dft_lib.calibration import Calibration
-from dft_lib.evaluated import Arm
-from dft_lib.evaluation import all_attributes
+from dft_lib.evaluation import comparison, side_effects, tables
+from dft_lib.evaluation.arm import Arm
+from dft_lib.evaluation.calibration import Calibration
+from dft_lib.evaluation.tables import all_attributes
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.5, "dark": 0.5}}
 NOUNS = [f"job{i}" for i in range(9)]
@@ -44,7 +44,7 @@ def make(name, women, light, seeds, rng):
         rows.append(image("general", "dog", "", seed, 0, "no_person", "no_person"))
         rows.append(image("general", "cup", "", seed, 0, "no_person", "no_person"))
     ratings = pd.DataFrame(rows)
-    table = evaluation.per_prompt(ratings, TARGET, SEEDS, "folds").assign(arm=name)
+    table = tables.per_prompt(ratings, TARGET, SEEDS, "folds").assign(arm=name)
     shown = rng.normal(size=(len(ratings), 3))
     return Arm(name, name.upper(), seeds != [-1], table, ratings, shown)
 
@@ -100,7 +100,7 @@ def test_even_margins_do_not_hide_uneven_cells(arms):
     rows.loc[plain, "rated_skin_tone"] = np.where(
         rows.loc[plain, "rated_gender"] == "woman", "dark", "light"
     )
-    table = evaluation.per_prompt(rows, TARGET, SEEDS, "folds").assign(arm="dft")
+    table = tables.per_prompt(rows, TARGET, SEEDS, "folds").assign(arm="dft")
     found = comparison.gaps(replace(arms["dft"], table=table, ratings=rows), TARGET)["seen"]
     assert found["gender"]["per_prompt"]["parity_gap"]["value"] == 0
     assert found["skin_tone"]["per_prompt"]["parity_gap"]["value"] == 0
@@ -195,7 +195,7 @@ def test_unclear_in_either_attribute_is_unclear_in_the_cell():
             [("woman", "light"), ("unclear", "light"), ("man", "unclear"),
              ("no_person", "no_person"), ("man", "dark")])]
     )  # fmt: skip
-    found = evaluation.per_prompt(rows, TARGET, [0], "folds").iloc[0]
+    found = tables.per_prompt(rows, TARGET, [0], "folds").iloc[0]
     assert found["gender_x_skin_tone:woman/light"] == found["gender_x_skin_tone:man/dark"] == 1
     assert found["gender_x_skin_tone:unclear"] == 2
     assert list(all_attributes(TARGET)["gender_x_skin_tone"].values()) == [0.25] * 4

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dft_lib import adapters, conditioning
-from dft_lib.conditioning import Conditioning
+from dft_lib.models import adapters, conditioning
+from dft_lib.models.conditioning import Conditioning
 from dft_lib.recipes import concept_editing
 from dft_lib.recipes.concept_editing import Editor, Settings, missing, solve
 
@@ -17,7 +17,7 @@ WIDTH = 24
 
 @pytest.fixture
 def chosen(recipe_settings, study) -> Settings:
-    from dft_lib import params
+    from dft_lib.study import params
 
     wanted = recipe_settings["concept_editing"]
     return params.training(

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dft_lib import synthesis
-from dft_lib.engines import Engine
+from dft_lib.sampling import drawing
+from dft_lib.sampling.workers import Engine
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: make ray")
 RAY = Engine("ray", workers=2, threads=2, device="cpu")
@@ -50,11 +50,11 @@ class Dies:
 
 
 def open_dying(base, model, folder):
-    return Dies(synthesis.open_model(base, model, None, images=24), folder)
+    return Dies(drawing.open_model(base, model, None, images=24), folder)
 
 
-def drawing(open_sampler, folder, grid):
-    return synthesis.Drawing(
+def task(open_sampler, folder, grid):
+    return drawing.Drawing(
         open_sampler, grid, folder / "shards", 4, {"arm": ""}, open_rating, folder / "rated"
     )
 
@@ -70,12 +70,12 @@ def test_ray_makes_the_bytes_of_one_process_even_when_a_worker_is_killed(
     base = study.base.model_copy(update={"batch_size": 4, "num_inference_steps": 3})
     grid = grid_of("abcdefgh", 3)  # 24 images, 6 shards
     one, many = tmp_path / "one", tmp_path / "many"
-    open_model = partial(synthesis.open_model, base, str(random_model), None, images=24)
+    open_model = partial(drawing.open_model, base, str(random_model), None, images=24)
     torch.set_num_threads(RAY.threads)
-    synthesis.draw_shards(drawing(open_model, one, grid))
+    drawing.draw_shards(task(open_model, one, grid))
     many.mkdir()
     dying = partial(open_dying, base, str(random_model), many)
-    synthesis.draw_shards(drawing(dying, many, grid), engine=RAY)
+    drawing.draw_shards(task(dying, many, grid), engine=RAY)
     assert (many / "killed").exists(), "no worker was killed"
     assert bytes_of(one) == bytes_of(many) and len(bytes_of(one)) == 12
     assert not list(many.rglob(".*.part"))

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from dft_lib import evaluation
+from dft_lib.evaluation import tables
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.5, "dark": 0.5}}
 
@@ -38,7 +38,7 @@ def ratings():
 
 
 def test_per_prompt_by_hand(ratings):
-    table = evaluation.per_prompt(ratings, TARGET, [0, 1], "folds").set_index(["seed", "noun"])
+    table = tables.per_prompt(ratings, TARGET, [0, 1], "folds").set_index(["seed", "noun"])
     neutral = table[table["kind"] == "neutral"]
     assert neutral["split"].to_dict() == {
         (0, "pilot"): "held_out", (0, "judge"): "seen",
@@ -60,8 +60,8 @@ def test_per_prompt_by_hand(ratings):
 
 
 def test_summary_by_hand(ratings):
-    table = evaluation.per_prompt(ratings, TARGET, [0, 1], "folds")
-    found = evaluation.summarise(table, ratings, TARGET)
+    table = tables.per_prompt(ratings, TARGET, [0, 1], "folds")
+    found = tables.summarise(table, ratings, TARGET)
     assert found["neutral"]["seen"]["gender"]["gap"] == {"mean": 0.25, "per_seed": [0.0, 0.5]}
     assert found["neutral"]["held_out"]["gender"]["gap"] == {"mean": 0.75, "per_seed": [0.5, 1.0]}
     assert found["neutral"]["person"]["gender"]["gap"]["mean"] == 1
@@ -75,7 +75,7 @@ def test_summary_by_hand(ratings):
 
 def test_an_arm_without_training_is_counted_under_every_seed(ratings):
     base = ratings[ratings["seed"] == 0].assign(seed=-1)
-    table = evaluation.per_prompt(base, TARGET, [0, 1, 2], "folds")
+    table = tables.per_prompt(base, TARGET, [0, 1, 2], "folds")
     pilot = table[(table["kind"] == "neutral") & (table["noun"] == "pilot")]
     assert pilot["split"].tolist() == ["held_out", "seen", "seen"]
     assert pilot["gender:gap"].nunique() == 1
@@ -83,6 +83,6 @@ def test_an_arm_without_training_is_counted_under_every_seed(ratings):
 
 def test_prompts_without_a_usable_image_count_for_nothing(ratings):
     nobody = rows(0, "neutral", "judge", "1", [NOBODY, NOBODY])
-    table = evaluation.per_prompt(pd.DataFrame(nobody), TARGET, [0], "folds")
+    table = tables.per_prompt(pd.DataFrame(nobody), TARGET, [0], "folds")
     assert pd.isna(table.loc[0, "gender:gap"])
     assert table.loc[0, "role_accuracy"] == 0

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dft_lib import examples, params
+from dft_lib.image_sets import examples
+from dft_lib.study import params
 
 CELL = ["kind", "noun", "gender", "skin_tone"]
 

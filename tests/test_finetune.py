@@ -6,9 +6,12 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from dft_lib import adapters, examples, finetune, latents, objectives, params, pipelines
-from dft_lib.sampling import Sampler
-from dft_lib.tensors import load_training_state
+from dft_lib.image_sets import examples, latents
+from dft_lib.models import adapters, pipelines
+from dft_lib.repro.tensors import load_training_state
+from dft_lib.sampling.sampler import Sampler
+from dft_lib.study import params
+from dft_lib.training import loop, objectives
 from tests.test_sampling import REQUESTS
 
 
@@ -49,7 +52,7 @@ def fit(model, chosen, index, drawn, state, every=2, seed=1, dtype="float32"):
     mine = examples.usable(index, chosen.images)
     rows = examples.select(index[mine].reset_index(drop=True), chosen, seed, "folds")
     moments = latents.encode(pipeline, drawn[mine])
-    losses = finetune.train(
+    losses = loop.train(
         pipeline, examples.examples(moments, rows), chosen,
         study_seed=3, seed=seed, state=state, checkpoint_every=every,
     )  # fmt: skip
@@ -140,7 +143,7 @@ def test_resume_gives_the_bytes_of_an_uninterrupted_run(
     # Interrupted after step 4: train up to there with the same schedule, then go on.
     state = tmp_path / "state"
 
-    with killed_at(finetune, 4):
+    with killed_at(loop, 4):
         fit(random_model, chosen, index, drawn, state)
     resumed, again = fit(random_model, chosen, index, drawn, state)
     assert np.array_equal(losses, again)
@@ -209,12 +212,12 @@ def test_arms_of_one_seed_see_the_same_draws(random_model, chosen, index, drawn,
 
 
 def test_synthetic_set_that_does_not_fit_its_index(tmp_path, pictures, records):
-    from dft_lib import shards
+    from dft_lib.repro import shards
 
     with pytest.raises(FileNotFoundError, match="run notebook 02 first"):
-        examples.read_set(tmp_path, "balanced")
+        examples.read_index(tmp_path, "balanced")
     shards.write(tmp_path / "shards" / "shard-00000.parquet", pictures, records)
     records.assign(sha256="0").to_parquet(tmp_path / shards.INDEX)
     with pytest.raises(ValueError, match="does not belong to the shards"):
-        examples.read_set(tmp_path, "balanced")
+        examples.read_index(tmp_path, "balanced")
     shutil.rmtree(tmp_path / "shards")

@@ -10,15 +10,17 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.training_utils import compute_snr
 from transformers.models.clip.modeling_clip import CLIPMLP
 
-from dft_lib import backward, conditioning, finetune, latents, objectives, pipelines
-from dft_lib import sampling as sampler_module
-from dft_lib.backward import Backward
-from dft_lib.conditioning import Conditioning
-from dft_lib.fitting import Fitting
-from dft_lib.objectives import Denoising, Step, min_snr_weight
-from dft_lib.prompts import Request
+from dft_lib.image_sets import latents
+from dft_lib.models import conditioning, pipelines
+from dft_lib.models.conditioning import Conditioning
+from dft_lib.models.memory import Fitting
 from dft_lib.recipes import adversarial, alignment, denoising
-from dft_lib.sampling import Sampler
+from dft_lib.sampling import sampler as sampler_module
+from dft_lib.sampling.sampler import Sampler
+from dft_lib.study.prompts import Request
+from dft_lib.training import backward, loop, objectives
+from dft_lib.training.backward import Backward
+from dft_lib.training.objectives import Denoising, Step, min_snr_weight
 
 SCARCE = torch.OutOfMemoryError("CUDA out of memory")
 REQUESTS = [Request(f"p{i}", ["a pilot", "a dog", "", "a judge"][i], i) for i in range(4)]
@@ -388,7 +390,7 @@ def test_captions_that_are_not_kept_train_the_same(fit, encoded, monkeypatch):
     _, losses, learned = fit(caption_mixup=0.5)
     kept = len(encoded)
     encoded.clear()
-    monkeypatch.setattr(finetune, "CACHED_CAPTIONS", 1)
+    monkeypatch.setattr(loop, "CACHED_CAPTIONS", 1)
     _, again, same = fit(caption_mixup=0.5)
     assert len(encoded) == 3 * 7 > kept  # every caption of every batch
     assert again == pytest.approx(losses, rel=1e-5)

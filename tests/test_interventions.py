@@ -5,13 +5,14 @@ import pytest
 import torch
 from scipy import stats
 
-from dft_lib import conditioning, lexicon, pipelines
 from dft_lib.interventions.base import Setting, open_intervention
 from dft_lib.interventions.fair_guidance import keep_largest, other_group
 from dft_lib.interventions.people import People
-from dft_lib.noise import initial_noise
-from dft_lib.prompts import Request
-from dft_lib.sampling import Sampler, make_scheduler
+from dft_lib.models import conditioning, pipelines
+from dft_lib.repro.noise import initial_noise
+from dft_lib.sampling.sampler import Sampler, make_scheduler
+from dft_lib.study import lexicon
+from dft_lib.study.prompts import Request
 
 WORDS = lexicon.load()
 SETTING = Setting(

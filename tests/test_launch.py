@@ -10,10 +10,11 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from dft_lib import adapters, finetune, launch, parallel
-from dft_lib.noise import keyed_rng as rng
+from dft_lib.models import adapters
+from dft_lib.repro.noise import keyed_rng as rng
 from dft_lib.stages import finetune as stage
 from dft_lib.stages.finetune import Model, train_arm
+from dft_lib.training import launch, loop, parallel
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_resume_after_kill_goes_on_from_the_last_checkpoint(shared, tmp_path, mo
     running.wait()
     assert not (one.out / adapters.MANIFEST).exists(), "killed too late to show anything"
     steps = []
-    monkeypatch.setattr(finetune, "keyed_rng", lambda *key: steps.append(key[-1]) or rng(*key))
+    monkeypatch.setattr(loop, "keyed_rng", lambda *key: steps.append(key[-1]) or rng(*key))
     stage.fit(one)  # goes on, in one process
     assert 1 < len(steps) < 120  # the adapter's key, and one of every step that was left
     whole = one._replace(scratch=tmp_path / "w", out=tmp_path / "w" / "out")

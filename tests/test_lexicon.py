@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 
-from dft_lib import lexicon
-from dft_lib.paths import LEXICON
+from dft_lib.repro.paths import LEXICON
+from dft_lib.study import lexicon
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from hashlib import sha256
 import pandas as pd
 import pytest
 
-from dft_lib import lexicon, params, prompts
-from dft_lib.files import write_table
-from dft_lib.paths import ROOT
+from dft_lib.repro.files import write_table
+from dft_lib.repro.paths import ROOT
+from dft_lib.study import lexicon, params, prompts
 
 FOLDER = ROOT / "lexicon_photos"
 PROFILES = ("sd15", "sdxl")
@@ -233,7 +233,7 @@ def test_the_grid_is_the_same_bytes_in_another_process(grid, tmp_path):
     assert here == (tmp_path / "b.parquet").read_bytes()
     code = (
         "import sys; from pathlib import Path\n"
-        "from dft_lib.files import write_table\n"
+        "from dft_lib.repro.files import write_table\n"
         "from dft_lib import lexicon, prompts\n"
         "from tests.test_lexicon_photos import FOLDER, drawing\n"
         "grid = prompts.training_grid(lexicon.load(FOLDER), drawing(20))\n"

@@ -1,6 +1,6 @@
 import numpy as np
 
-from dft_lib.noise import initial_noise, keyed_rng
+from dft_lib.repro.noise import initial_noise, keyed_rng
 
 
 def test_noise_belongs_to_its_key_alone():

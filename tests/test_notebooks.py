@@ -11,8 +11,9 @@ import jupytext
 import nbformat
 import pytest
 
-from dft_lib import notebook, params
-from dft_lib.paths import NOTEBOOKS, ROOT, SCRATCH
+from dft_lib.repro.paths import NOTEBOOKS, ROOT, SCRATCH
+from dft_lib.runner import notebook
+from dft_lib.study import params
 
 NAMES = sorted(p.stem for p in NOTEBOOKS.glob("0*.py"))
 READ = {name: jupytext.read(NOTEBOOKS / f"{name}.py") for name in NAMES}

@@ -6,11 +6,11 @@ import torch
 from skimage import data
 from skimage.color import rgb2lab
 
-from dft_lib.raters import faces, skin
-from dft_lib.raters.faces import Face, _overlap
-from dft_lib.raters.packaged import find
 from dft_lib.raters.panel import Panel
-from dft_lib.raters.wall import RATERS, require_apart
+from dft_lib.raters.photographs import faces, skin
+from dft_lib.raters.photographs.faces import Face, _overlap
+from dft_lib.raters.photographs.packaged import find
+from dft_lib.study.wall import RATERS, require_apart
 
 FRONTAL = Face(
     1.0, np.array([78.0, 58, 178, 198]),
@@ -146,7 +146,7 @@ def test_pictures_must_be_rgb_batches():
 
 @photos
 def test_unsafe_filter():
-    from dft_lib.raters.unsafe import UnsafeFilter
+    from dft_lib.raters.photographs.unsafe import UnsafeFilter
 
     scores = UnsafeFilter().scores(np.stack([data.astronaut(), data.astronaut()[:, ::-1]]))
     assert scores.shape == (2,) and scores.max() < 0.1  # published: .032
@@ -164,7 +164,7 @@ def test_clip_on_a_tiny_random_model():
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig
     from transformers import CLIPVisionConfig as Vision
 
-    from dft_lib.raters.clip_zero_shot import SENTENCES, ClipRater
+    from dft_lib.raters.photographs.clip_zero_shot import SENTENCES, ClipRater
 
     torch.manual_seed(0)
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
@@ -223,7 +223,7 @@ def _words(texts, padding=False, return_tensors=None, add_special_tokens=True):
 def test_blip2_on_a_tiny_random_model():
     from transformers import Blip2Config, Blip2ForConditionalGeneration, BlipImageProcessor
 
-    from dft_lib.raters.blip2_vqa import QUESTIONS, Blip2Rater, Question
+    from dft_lib.raters.photographs.blip2_vqa import QUESTIONS, Blip2Rater, Question
 
     torch.manual_seed(0)
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
@@ -262,7 +262,7 @@ def test_blip2_on_a_tiny_random_model():
 
 
 def test_hub_models_need_a_full_hash_and_say_so_without_a_network(monkeypatch):
-    from dft_lib.raters import hub
+    from dft_lib.raters.photographs import hub
 
     class Offline:
         @staticmethod
@@ -276,7 +276,7 @@ def test_hub_models_need_a_full_hash_and_say_so_without_a_network(monkeypatch):
 
 
 def test_weights_of_a_local_hub_model_are_recorded(tmp_path):
-    from dft_lib.raters import hub
+    from dft_lib.raters.photographs import hub
 
     (tmp_path / "model.safetensors").write_bytes(b"x")
     assert hub.weight_files(str(tmp_path), "0" * 40) == [tmp_path / "model.safetensors"]

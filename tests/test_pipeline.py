@@ -9,8 +9,8 @@ import tomllib
 
 import pytest
 
-from dft_lib import params
-from dft_lib.paths import NOTEBOOKS, ROOT
+from dft_lib.repro.paths import NOTEBOOKS, ROOT
+from dft_lib.study import params
 
 PIPELINE = params.read_yaml(ROOT / "dvc.yaml")["stages"]
 

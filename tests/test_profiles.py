@@ -3,8 +3,8 @@ import subprocess
 
 import pytest
 
-from dft_lib import profiles
-from dft_lib.paths import ROOT
+from dft_lib.repro.paths import ROOT
+from dft_lib.runner import profiles
 
 
 @pytest.fixture

@@ -10,10 +10,13 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from dft_lib import latents, notebook, params, work
-from dft_lib.paths import NOTEBOOKS, ROOT
-from dft_lib.raters.colour_layout import ColourLayout
+from dft_lib.image_sets import latents
+from dft_lib.raters.photographs.colour_layout import ColourLayout
+from dft_lib.repro import places, workspace
+from dft_lib.repro.paths import NOTEBOOKS, ROOT
+from dft_lib.runner import notebook
 from dft_lib.stages import evaluate, synthesis
+from dft_lib.study import params
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 
@@ -93,8 +96,9 @@ def run(name, chosen, arm=None):
 
 @pytest.mark.parametrize("profile", ["sd15", "sdxl"])
 def test_all_five_notebooks(profile, shaped_model, tmp_path, monkeypatch):
-    for module in (work, latents):
+    for module in (workspace, latents):
         monkeypatch.setattr(module, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     for module in (synthesis, evaluate):
         monkeypatch.setattr(module, "Panel", Guesses)
     torch.set_num_threads(2)

@@ -1,6 +1,6 @@
 import pytest
 
-from dft_lib import lexicon, prompts
+from dft_lib.study import lexicon, prompts
 
 
 @pytest.fixture(scope="module")

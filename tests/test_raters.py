@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from dft_lib import params
-from dft_lib.noise import keyed_rng
-from dft_lib.raters import convnet, palette, panel, wall
+from dft_lib.raters import panel
 from dft_lib.raters.base import Answer
-from dft_lib.raters.networks import load
+from dft_lib.raters.drawings import convnet, palette
+from dft_lib.raters.drawings.networks import load
 from dft_lib.raters.panel import Panel
-from dft_lib.raters.wall import require_apart
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.study import params, wall
+from dft_lib.study.wall import require_apart
 from dft_lib.world import art, corpus, raters, render, settings
 from dft_lib.world.render import SKIN
 

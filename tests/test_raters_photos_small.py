@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dft_lib import evaluation, params, screening
-from dft_lib.paths import ROOT
-from dft_lib.raters import colour_layout, monk_five, skin
+from dft_lib.evaluation import tables
+from dft_lib.image_sets import screening
 from dft_lib.raters.base import ATTRIBUTES, HasFeatures
 from dft_lib.raters.panel import Panel
-from dft_lib.raters.wall import RATERS, require_apart, require_known
+from dft_lib.raters.photographs import colour_layout, monk_five, skin
+from dft_lib.repro.paths import ROOT
 from dft_lib.stages.evaluate import open_judges
+from dft_lib.study import params
+from dft_lib.study.wall import RATERS, require_apart, require_known
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.5, "dark": 0.5}}
 PROFILE = ROOT / "profiles" / "sd15.yaml"
@@ -234,7 +236,7 @@ def ratings():
 def test_without_a_role_every_other_number_is_the_same(ratings):
     silent = ratings.drop(columns="rated_role")
     whole, less = (
-        evaluation.per_prompt(table, TARGET, [0, 1], "folds") for table in (ratings, silent)
+        tables.per_prompt(table, TARGET, [0, 1], "folds") for table in (ratings, silent)
     )
     assert whole["role_accuracy"].notna().all() and whole["role_accuracy"].nunique() > 1
     assert less["role_accuracy"].isna().all()
@@ -243,7 +245,7 @@ def test_without_a_role_every_other_number_is_the_same(ratings):
     )
     assert list(less) == list(whole)
     found, other = (
-        evaluation.summarise(table, rated, TARGET)
+        tables.summarise(table, rated, TARGET)
         for table, rated in ((whole, ratings), (less, silent))
     )
     assert found["role_accuracy"]["overall"] > 0 and found["general"]["mean"] == 0

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dft_lib import lexicon, params, prompts, real, shards, work
-from dft_lib.files import write_table
-from dft_lib.params import Base, Real
-from dft_lib.paths import ROOT
+from dft_lib.image_sets import real
 from dft_lib.raters.panel import Panel
-from dft_lib.schema import read_yaml
+from dft_lib.repro import places, shards, workspace
+from dft_lib.repro.files import write_table
+from dft_lib.repro.paths import ROOT
 from dft_lib.stages.real import collect_real
+from dft_lib.study import lexicon, params, prompts
+from dft_lib.study.params import Base, Real
+from dft_lib.study.schema import read_yaml
 from dft_lib.world import art, corpus, pictures, recolour, render, settings
 
 NOUNS = ["firefighter", "teacher"]
@@ -53,7 +55,8 @@ def collect(base, grid, tmp_path_factory):
             "shard_size": 64, "out": str(folder / name),
         } | changes  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(work, "SCRATCH", folder / "scratch")
+            patch.setattr(workspace, "SCRATCH", folder / "scratch")
+            patch.setattr(places, "ROOT", folder)
             return folder / name, collect_real(base, Real.model_validate(chosen))
 
     return run

@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from dft_lib import adapters, conditioning, finetune, latents, rollout
+from dft_lib.image_sets import latents
+from dft_lib.models import adapters, conditioning
 from dft_lib.recipes import adversarial, alignment, iterated
-from dft_lib.recipes.base import settings_of
 from dft_lib.recipes.iterated import allotted, cell_shares, corrected
-from dft_lib.sampling import Sampler
+from dft_lib.sampling.sampler import Sampler
 from dft_lib.stages.evaluate import evaluate_arm
 from dft_lib.stages.finetune import train_arm
+from dft_lib.training import loop, rollout
+from dft_lib.training.job import settings_of
 from tests.conftest import TARGET
 
 
@@ -143,7 +145,7 @@ def objective(study, folder, classifier=None, **train):
     } | train  # fmt: skip
     job = study.job("adversarial", folder, **wanted)
     pipeline = job.fresh()
-    trained = finetune.attach(pipeline, job.settings, 1, 0)
+    trained = loop.attach(pipeline, job.settings, 1, 0)
     rng = np.random.default_rng(3)
     for parameter in trained.values():
         noise = rng.standard_normal(tuple(parameter.shape), dtype=np.float32)
@@ -322,9 +324,9 @@ def test_the_loop_adds_what_is_missing(small_study, random_model, tmp_path, monk
     study = small_study(random_model)
     monkeypatch.setattr(iterated, "Panel", Men)
     job = study.job("iterated", tmp_path, **ITERATED)
-    loop = iterated.Loop(job, job.rows(job.settings))
-    first, moments = loop.rows.copy(), loop.moments.clone()
-    assert loop.nouns == ["guard", "person"]  # the artist is held out
+    feedback = iterated.Loop(job, job.rows(job.settings))
+    first, moments = feedback.rows.copy(), feedback.moments.clone()
+    assert feedback.nouns == ["guard", "person"]  # the artist is held out
     drawn = []
     real = Sampler.draw
 
@@ -334,13 +336,13 @@ def test_the_loop_adds_what_is_missing(small_study, random_model, tmp_path, monk
             yield start, pictures
 
     monkeypatch.setattr(Sampler, "draw", draw)
-    gaps = loop.measure(job.fresh(), 0)
+    gaps = feedback.measure(job.fresh(), 0)
     assert gaps == {"gender": 0.5, "skin_tone": 0.5}
     assert {r.prompt for r, _ in drawn} == {"a guard", "a person"} and len(drawn) == 8
     drawn.clear()
-    loop.synthesise(0)
+    feedback.synthesise(0)
     # women with dark skin lack most, light men nothing
-    wanted = cell_shares(loop.factors, "guard", TARGET)
+    wanted = cell_shares(feedback.factors, "guard", TARGET)
     counts = allotted(np.array([*wanted.values()]), np.full(4, 0.25), 6)
     asked = [r.prompt for r, _ in drawn]
     for noun in ("guard", "person"):
@@ -348,25 +350,25 @@ def test_the_loop_adds_what_is_missing(small_study, random_model, tmp_path, monk
             assert asked.count(f"a {tone}-skinned {gender} {noun}") == count
     assert counts.argmax() == list(wanted).index(("woman", "dark"))
     assert dict(zip(wanted, counts, strict=True))["man", "light"] == 0
-    added = loop.rows.iloc[len(first) :]
-    pd.testing.assert_frame_equal(loop.rows.iloc[: len(first)], first)
+    added = feedback.rows.iloc[len(first) :]
+    pd.testing.assert_frame_equal(feedback.rows.iloc[: len(first)], first)
     # of each noun the pictures that screening kept, and their own latents
     kept = [pair for noun in range(2) for pair in drawn[6 * noun : 6 * noun + 6][::2]]
     assert list(added["prompt"]) == [r.prompt for r, _ in kept]
     assert list(added.index) == list(range(len(moments[0]), len(moments[0]) + len(kept)))
-    assert torch.equal(loop.moments[:, : moments.shape[1]], moments)
+    assert torch.equal(feedback.moments[:, : moments.shape[1]], moments)
     want = latents.encode(job.fresh(), np.stack([p for _, p in kept]))
-    assert torch.equal(loop.moments[:, moments.shape[1] :], want)
-    loop.weigh()
-    people = loop.rows[loop.rows["kind"] != "general"]
+    assert torch.equal(feedback.moments[:, moments.shape[1] :], want)
+    feedback.weigh()
+    people = feedback.rows[feedback.rows["kind"] != "general"]
     for noun, mine in people.groupby("noun"):
         cells = mine.groupby(["gender", "skin_tone"])["weight"].sum()
         assert cells.sum() == pytest.approx(1)
-        for cell, share in cell_shares(loop.factors, noun, TARGET).items():
+        for cell, share in cell_shares(feedback.factors, noun, TARGET).items():
             assert cells[cell] == pytest.approx(share)
-    was, now = (t.loc[t["kind"] == "general", "weight"] for t in (first, loop.rows))
+    was, now = (t.loc[t["kind"] == "general", "weight"] for t in (first, feedback.rows))
     assert (was == now).all()
-    assert loop.drawn == 8 + 12
+    assert feedback.drawn == 8 + 12
 
 
 def test_the_loop_goes_on_when_screening_keeps_nothing(
@@ -377,10 +379,10 @@ def test_the_loop_goes_on_when_screening_keeps_nothing(
         iterated.screening, "screen", lambda t, r: pd.Series("no person", index=t.index)
     )
     job = study.job("iterated", tmp_path, **ITERATED)
-    loop = iterated.Loop(job, job.rows(job.settings))
-    loop.measure(job.fresh(), 0)
-    loop.synthesise(0)
-    assert loop.moments.shape == job.moments.shape
+    feedback = iterated.Loop(job, job.rows(job.settings))
+    feedback.measure(job.fresh(), 0)
+    feedback.synthesise(0)
+    assert feedback.moments.shape == job.moments.shape
 
 
 def test_resumed_loop_gives_the_same_bytes(
@@ -399,7 +401,7 @@ def test_resumed_loop_gives_the_same_bytes(
     assert fitted.log["step"].tolist() == list(range(12))
     assert set(fitted.about) == {"measured_0", "measured_1"}
     calls = []
-    real = finetune.save_training_state
+    real = loop.save_training_state
 
     def die(path, at, *rest):
         real(path, at, *rest)
@@ -408,7 +410,7 @@ def test_resumed_loop_gives_the_same_bytes(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetune, "save_training_state", die)
+        patch.setattr(loop, "save_training_state", die)
         with pytest.raises(KeyboardInterrupt):
             fit("resumed")
     assert calls[2].startswith("round-1")
@@ -434,7 +436,7 @@ def test_rounds_draw_what_one_training_would(small_study, random_model, tmp_path
     job = small_study(random_model).job("denoising", tmp_path, steps=4, text_encoder_lora=False)
     seen = []
 
-    class Look(finetune.Denoising):
+    class Look(loop.Denoising):
         def __call__(self, step):
             seen.append(step)
             return super().__call__(step)
@@ -509,7 +511,7 @@ def test_resumed_adversarial_training_gives_the_same_bytes(
 
     whole = fit("whole")
     assert fit("again") == whole
-    with killed_at(finetune, 4):
+    with killed_at(loop, 4):
         fit("resumed")
     assert fit("resumed") == whole
 
@@ -526,7 +528,7 @@ def test_resumed_alignment_gives_the_same_bytes(
         return (tmp_path / name / adapters.LORA_FILE).read_bytes()
 
     whole = fit("whole")
-    with killed_at(finetune, 4):
+    with killed_at(loop, 4):
         fit("resumed")
     assert fit("resumed") == whole
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dft_lib import conditioning, finetune, params, pipelines, rollout
-from dft_lib.noise import initial_noise, keyed_rng
-from dft_lib.prompts import Request
+from dft_lib.models import conditioning, pipelines
 from dft_lib.recipes.adversarial import Reverse, moment_loss, reversal
 from dft_lib.recipes.alignment import transport_targets
-from dft_lib.sampling import Sampler, SamplingSettings
+from dft_lib.repro.noise import initial_noise, keyed_rng
+from dft_lib.sampling.sampler import Sampler, SamplingSettings
+from dft_lib.study import params
+from dft_lib.study.prompts import Request
+from dft_lib.training import loop, rollout
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def attached(pipeline, study, text=True):
     chosen = params.training(
         study.finetune, {"rank": 2, "text_encoder_lora": text}, params.Training
     )
-    trained = finetune.attach(pipeline, chosen, 1, 0)
+    trained = loop.attach(pipeline, chosen, 1, 0)
     rng = np.random.default_rng(3)
     for parameter in trained.values():  # B starts at 0, and A would then get no gradient
         noise = rng.standard_normal(tuple(parameter.shape), dtype=np.float32)

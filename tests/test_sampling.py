@@ -3,10 +3,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from dft_lib import pipelines
-from dft_lib.noise import initial_noise
-from dft_lib.prompts import Request
-from dft_lib.sampling import Sampler, make_scheduler
+from dft_lib.models import pipelines
+from dft_lib.repro.noise import initial_noise
+from dft_lib.sampling.sampler import Sampler, make_scheduler
+from dft_lib.study.prompts import Request
 
 REQUESTS = [Request(f"p{i % 3}", ["a pilot", "a dog", ""][i % 3], i) for i in range(7)]
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from dft_lib import audit, screening
+from dft_lib.image_sets import audit, screening
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.75, "dark": 0.25}}
 

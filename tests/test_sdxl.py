@@ -5,12 +5,13 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from dft_lib import adapters, conditioning, finetune, pipelines
-from dft_lib.noise import initial_noise
-from dft_lib.prompts import Request
-from dft_lib.sampling import Sampler, SamplingSettings, make_scheduler
+from dft_lib.models import adapters, conditioning, pipelines
+from dft_lib.repro.noise import initial_noise
+from dft_lib.sampling.sampler import Sampler, SamplingSettings, make_scheduler
 from dft_lib.stages.evaluate import evaluate_arm
 from dft_lib.stages.finetune import train_arm
+from dft_lib.study.prompts import Request
+from dft_lib.training import loop
 
 SHAPES = [("sd15", "epsilon"), ("sdxl", "epsilon"), ("sdxl", "v_prediction")]
 REQUESTS = [Request("p0", "a guard", 0), Request("p1", "a dark-skinned woman artist", 3)]
@@ -104,7 +105,7 @@ def test_training_tells_sdxl_what_sampling_tells_it(small_study, shaped_model, t
     )
     pipeline, seen = job.fresh(), []
 
-    class Look(finetune.Denoising):
+    class Look(loop.Denoising):
         def __call__(self, step):
             seen.append(step)
             return super().__call__(step)

@@ -4,7 +4,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from dft_lib import files, shards
+from dft_lib.repro import files, shards
 
 
 def test_round_trip_and_equal_bytes(tmp_path, pictures, records):

@@ -1,8 +1,12 @@
 import pandas as pd
 import pytest
 
-from dft_lib import adapters, pipelines, prompts, shards, stages, synthesis
-from dft_lib.sampling import Sampler
+from dft_lib import stages
+from dft_lib.models import adapters, pipelines
+from dft_lib.repro import places, shards, workspace
+from dft_lib.sampling import drawing
+from dft_lib.sampling.sampler import Sampler
+from dft_lib.study import prompts
 
 
 @pytest.fixture
@@ -18,12 +22,12 @@ def sampler(random_model, sampling):
     return Sampler(pipelines.load(str(random_model), device="cpu"), sampling)
 
 
-def drawing(sampler, grid, folder, size=4):
-    return synthesis.Drawing(lambda: sampler, grid, folder, size, {"arm": "x"})
+def task(sampler, grid, folder, size=4):
+    return drawing.Drawing(lambda: sampler, grid, folder, size, {"arm": "x"})
 
 
 def draw(sampler, grid, folder):
-    return synthesis.draw_shards(drawing(sampler, grid, folder))
+    return drawing.draw_shards(task(sampler, grid, folder))
 
 
 def test_missing_and_damaged_shards_are_drawn_again_to_the_same_bytes(sampler, grid, tmp_path):
@@ -48,7 +52,7 @@ def test_records_say_how_an_image_was_drawn(sampler, grid, tmp_path):
 
 def test_shard_size_must_fit_the_batches(sampler, grid, tmp_path):
     with pytest.raises(ValueError, match="not a multiple of base.batch_size 4"):
-        synthesis.draw_shards(drawing(sampler, grid, tmp_path, 6))
+        drawing.draw_shards(task(sampler, grid, tmp_path, 6))
 
 
 def test_forbidding_everything_is_refused(study, tmp_path):
@@ -77,10 +81,10 @@ def test_a_judge_that_screened_the_set_is_refused_whatever_params_say_now(study,
 
 
 def test_training_records_who_screened_its_set(study, random_model, tmp_path, monkeypatch):
-    from dft_lib import work
-    from dft_lib.paths import NOTEBOOKS
+    from dft_lib.repro.paths import NOTEBOOKS
 
-    monkeypatch.setattr(work, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(workspace, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     base = study.base.model_copy(update={"model": str(random_model)})
     settings = study.finetune.model_copy(
         update={

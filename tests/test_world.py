@@ -5,11 +5,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from dft_lib import lexicon
-from dft_lib.paths import DATA
+from dft_lib.raters.drawings.skin_colours import SKIN, TONES, TRAINED_FAMILIES
+from dft_lib.repro.paths import DATA
+from dft_lib.study import lexicon
 from dft_lib.world import art, corpus, render, settings
 
-FAMILIES = (*art.TRAINED_FAMILIES, "openmoji")
+FAMILIES = (*TRAINED_FAMILIES, "openmoji")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_every_drawing_is_there_with_its_licence():
 def test_tones_run_from_light_to_dark():
     # The trap: one published set has two tones exchanged. Lightness of the skin colours must fall.
     for family in FAMILIES:
-        light = [rgb(colour).mean() for colour in render.SKIN[family]]
+        light = [rgb(colour).mean() for colour in SKIN[family]]
         assert (np.diff(light) < 0).all()
 
 
@@ -45,7 +46,7 @@ def test_skin_colours_are_those_of_the_drawings():
     # Twemoji writes some colours one level off, hence the small tolerance.
     everything = art.load(FAMILIES)
     for family in FAMILIES:
-        for tone, colour in zip(art.TONES, render.SKIN[family], strict=True):
+        for tone, colour in zip(TONES, SKIN[family], strict=True):
             rows = everything[(everything["family"] == family) & (everything["skin_tone"] == tone)]
             used = [render.colours(render.long_hex(svg)) for svg in rows["svg"]]
             shown = [any(np.abs(rgb(c) - rgb(colour)).max() <= 2 for c in u) for u in used]
@@ -72,7 +73,7 @@ def test_truth_is_the_published_table_amplified():
     published = pd.read_csv(corpus.WORLD / "bias.csv").set_index("profession")["percent_women"]
     women = truth.drop(index="person")["woman"]
     assert np.allclose(truth[["woman", "man"]].sum(axis=1), 1)
-    assert np.allclose(truth[list(art.TONES)].sum(axis=1), 1)
+    assert np.allclose(truth[list(TONES)].sum(axis=1), 1)
     assert women.rank().corr(published.reindex(women.index).rank()) > 0.97
     assert (women - 0.5).abs().mean() > (published / 100 - 0.5).abs().mean()
     assert corpus.amplified(0.5, chosen) == 0.5
@@ -113,7 +114,7 @@ def test_captions_say_what_is_shown(cells):
 def test_hair_is_recoloured_and_nothing_else(table):
     svgs = [render.long_hex(s) for s in table["svg"]]
     hair = render.hair_colours(table.assign(svg=svgs))
-    people = table[table["skin_tone"].isin(art.TONES)]
+    people = table[table["skin_tone"].isin(TONES)]
     assert len(hair) > 0.6 * len(people)
     changed = []
     for row in list(hair)[::15]:

@@ -22,10 +22,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from dft_lib import figures, params, pipelines
-from dft_lib.paths import resolve
-from dft_lib.prompts import Request
-from dft_lib.sampling import Sampler, SamplingSettings
+from dft_lib import figures
+from dft_lib.models import pipelines
+from dft_lib.repro.paths import resolve
+from dft_lib.sampling.sampler import Sampler, SamplingSettings
+from dft_lib.study import params
+from dft_lib.study.prompts import Request
 from dft_lib.world import art, corpus, render, settings
 
 # %% [markdown]

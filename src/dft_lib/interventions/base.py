@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from pydantic import ValidationError
 
-from dft_lib.noise import keyed_rng
-from dft_lib.prompts import Request
-from dft_lib.schema import Group, first_problem
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.sampling.plan import Guide, Plan
+from dft_lib.study.prompts import Request
+from dft_lib.study.schema import Group, first_problem
 
 
 @dataclass(frozen=True)
@@ -36,28 +36,6 @@ class Setting:
     target: Mapping[str, Mapping[str, float]]
     words: Mapping[str, Mapping[str, str]]
     nouns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One image as it will be drawn: its prompt, and the groups drawn for it (maybe none)."""
-
-    request: Request
-    prompt: str
-    drawn: Mapping[str, str] = field(default_factory=dict)
-
-
-class Guide(Protocol):
-    """Changes the noise prediction of a batch, step by step."""
-
-    def __call__(
-        self, step: int, latents: torch.Tensor, timestep: torch.Tensor, output: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the prediction to use instead of `output`, (n, c, h, w).
-
-        `latents` are scaled as the U-Net takes them; `step` counts from 0.
-        """
-        ...
 
 
 class Intervention:

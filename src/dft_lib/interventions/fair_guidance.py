@@ -18,12 +18,12 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from dft_lib.conditioning import Conditioning
 from dft_lib.interventions import base
 from dft_lib.interventions.people import PERSON, People, describe_with
-from dft_lib.noise import keyed_rng
-from dft_lib.params import Group, Share
-from dft_lib.prompts import Request, article
+from dft_lib.models.conditioning import Conditioning
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.study.params import Group, Share
+from dft_lib.study.prompts import Request, article
 
 Predict = Callable[[torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dft_lib.interventions import base
-from dft_lib.schema import Group
+from dft_lib.study.schema import Group
 
 
 class Settings(Group):

@@ -13,10 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dft_lib.interventions.base import Setting, draw_group
-from dft_lib.prompts import Request, article, describe
+from dft_lib.study.prompts import Request, article, describe
 
 PERSON = "person"  # the noun that a named gender replaces: "a woman", not "a woman person"
-ATTRIBUTES = ("gender", "skin_tone", "age")  # what `dft_lib.prompts.describe` can put into words
+ATTRIBUTES = (
+    "gender",
+    "skin_tone",
+    "age",
+)  # what `dft_lib.study.prompts.describe` can put into words
 
 # Nouns that name a gender and a person at once; they stand alone ("a girl") or before another
 # noun ("a woman pilot").
@@ -152,7 +156,7 @@ class People:
 
 
 def describe_with(noun: str, words: Mapping[str, str]) -> str:
-    """Describe a person as `dft_lib.prompts.describe` does, from {attribute: group word}."""
+    """Describe a person as `dft_lib.study.prompts.describe` does, from {attribute: group word}."""
     return describe(
         noun, gender=words.get("gender"), skin_tone=words.get("skin_tone"), age=words.get("age")
     )

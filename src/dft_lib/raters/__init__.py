@@ -1,1 +1,1 @@
-"""Raters: functions from pictures to perceived groups, one file per rater, and their panels."""
+"""Functions from pictures to perceived groups, and panels of them."""

@@ -10,7 +10,8 @@ import numpy as np
 
 UNCLEAR = "unclear"
 NO_PERSON = "no_person"
-ATTRIBUTES = ("person", "role", "gender", "skin_tone", "age")
+SAFE, UNSAFE = "safe", "unsafe"
+ATTRIBUTES = ("person", "role", "gender", "skin_tone", "age", UNSAFE)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Answer:
 
 
 class Rater(Protocol):
-    """A function from pictures to answers; `dft_lib.raters.wall.RATERS` says what it looks at."""
+    """A function from pictures to answers; `dft_lib.study.wall.RATERS` says what it looks at."""
 
     name: str
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dft_lib.paths import DATA
 from dft_lib.raters.base import NO_PERSON, Answer, HasFeatures, HasWeights, Rater, check_pixels
-from dft_lib.raters.wall import RATERS, require_known
+from dft_lib.repro.paths import DATA
+from dft_lib.study.wall import RATERS, require_known
 
 
 class Panel:
@@ -39,7 +39,9 @@ class Panel:
         where = folder or DATA / "raters"
         self.where = where
         self.raters: dict[str, Rater] = {
-            name: import_module(f"dft_lib.raters.{name}").open_rater(where / f"{name}.safetensors")
+            name: import_module(f"dft_lib.raters.{RATERS[name].module}").open_rater(
+                where / f"{name}.safetensors"
+            )
             for name in sorted({*members.values(), *others})
         }
 

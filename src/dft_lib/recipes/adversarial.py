@@ -28,13 +28,13 @@ from pydantic import Field
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from dft_lib import examples, latents
-from dft_lib.conditioning import encode, predict, tokenize
-from dft_lib.noise import keyed_rng
-from dft_lib.objectives import Denoising, Step
-from dft_lib.params import Training
-from dft_lib.recipes.base import Fitted, Job, learned, require_groups, steps_cost
-from dft_lib.rollout import CLASSIFIER, LatentClassifier, OnPolicy, Target, fit_classifier
+from dft_lib.image_sets import examples, latents
+from dft_lib.models.conditioning import encode, predict, tokenize
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.study.params import Training
+from dft_lib.training.job import Fitted, Job, learned, require_groups, steps_cost
+from dft_lib.training.objectives import Denoising, Step
+from dft_lib.training.rollout import CLASSIFIER, LatentClassifier, OnPolicy, Target, fit_classifier
 
 
 class Settings(Training):

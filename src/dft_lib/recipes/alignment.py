@@ -22,11 +22,18 @@ import torch.nn.functional as F
 from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
-from dft_lib.conditioning import encode, tokenize
-from dft_lib.objectives import Denoising, Step
-from dft_lib.params import Training
-from dft_lib.recipes.base import Fitted, Job, learned, require_groups, steps_cost
-from dft_lib.rollout import CLASSIFIER, LatentClassifier, OnPolicy, Target, fit_classifier, roll
+from dft_lib.models.conditioning import encode, tokenize
+from dft_lib.study.params import Training
+from dft_lib.training.job import Fitted, Job, learned, require_groups, steps_cost
+from dft_lib.training.objectives import Denoising, Step
+from dft_lib.training.rollout import (
+    CLASSIFIER,
+    LatentClassifier,
+    OnPolicy,
+    Target,
+    fit_classifier,
+    roll,
+)
 
 
 class Settings(Training):

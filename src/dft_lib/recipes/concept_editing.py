@@ -27,14 +27,14 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from dft_lib.adapters import lora_config
-from dft_lib.conditioning import encode, text_encoders, tokenize
-from dft_lib.files import write_json
-from dft_lib.params import Training
-from dft_lib.prompts import Request, article, describe
+from dft_lib.models.adapters import lora_config
+from dft_lib.models.conditioning import encode, text_encoders, tokenize
 from dft_lib.raters.panel import Panel
-from dft_lib.recipes.base import Cost, Fitted, Job
-from dft_lib.sampling import Sampler, SamplingSettings
+from dft_lib.repro.files import write_json
+from dft_lib.sampling.sampler import Sampler, SamplingSettings
+from dft_lib.study.params import Training
+from dft_lib.study.prompts import Request, article, describe
+from dft_lib.training.job import Cost, Fitted, Job
 
 TARGETS = ["attn2.to_k", "attn2.to_v"]
 

@@ -6,8 +6,8 @@ which weights learn, are settings of the arm.
 
 from __future__ import annotations
 
-from dft_lib.params import Training
-from dft_lib.recipes.base import Fitted, Job, learned, steps_cost
+from dft_lib.study.params import Training
+from dft_lib.training.job import Fitted, Job, learned, steps_cost
 
 SHARES_BATCHES = True
 

@@ -17,13 +17,14 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file
 
-from dft_lib import finetune, latents, screening
-from dft_lib.params import Training
-from dft_lib.prompts import Request
+from dft_lib.image_sets import latents, screening
 from dft_lib.raters.panel import Panel
-from dft_lib.recipes.base import Fitted, Job, learned, require_groups, steps_cost
-from dft_lib.sampling import Sampler, SamplingSettings
-from dft_lib.tensors import save_tensors
+from dft_lib.repro.tensors import save_tensors
+from dft_lib.sampling.sampler import Sampler, SamplingSettings
+from dft_lib.study.params import Training
+from dft_lib.study.prompts import Request
+from dft_lib.training.job import Fitted, Job, learned, require_groups, steps_cost
+from dft_lib.training.loop import attach
 
 Multipliers = dict[tuple[str, str, str], float]  # (noun, attribute, group) -> factor
 
@@ -176,17 +177,18 @@ def fit(job: Job) -> Fitted:
     """Run the loop."""
     pipeline, chosen = job.fresh(), job.settings
     require_groups(job.rows(chosen), list(job.base.target), "iterated")
-    loop = Loop(job, job.rows(chosen))
+    feedback = Loop(job, job.rows(chosen))
     steps = chosen.steps // chosen.rounds
     short = chosen.model_copy(update={"steps": steps})
-    trained = finetune.attach(pipeline, chosen, job.base.study_seed, job.seed)
+    trained = attach(pipeline, chosen, job.base.study_seed, job.seed)
     logs, about = [], {}
     for number in range(chosen.rounds):
         done = job.scratch / f"round-{number}.safetensors"
         log = job.scratch / f"round-{number}.parquet"
         if not done.exists():
             table = job.train(
-                pipeline, short, loop.rows, moments=loop.moments, part=f"round-{number}-part",
+                pipeline, short, feedback.rows, moments=feedback.moments,
+                part=f"round-{number}-part",
                 trained=trained, offset=number * steps,
             )  # fmt: skip
             table.assign(step=table["step"] + number * steps).to_parquet(log)
@@ -198,15 +200,15 @@ def fit(job: Job) -> Fitted:
         pipeline.unet.eval()
         if number < chosen.rounds - 1:
             # cheap, and keyed: a resumed run measures and adds the same again
-            about[f"measured_{number}"] = loop.measure(pipeline, number)
-            loop.synthesise(number)
-            loop.weigh()
+            about[f"measured_{number}"] = feedback.measure(pipeline, number)
+            feedback.synthesise(number)
+            feedback.weigh()
     whole = chosen.model_copy(update={"steps": steps * chosen.rounds})
-    cost = steps_cost(job, whole, loop.rows, learned(pipeline))
+    cost = steps_cost(job, whole, feedback.rows, learned(pipeline))
     first = len(job.rows(chosen))
     cost = replace(
-        cost, images_drawn=first + loop.drawn,
-        forward=(first + loop.drawn) * job.base.num_inference_steps,
+        cost, images_drawn=first + feedback.drawn,
+        forward=(first + feedback.drawn) * job.base.num_inference_steps,
     )  # fmt: skip
     raters = tuple(sorted(set(job.base.steer.values())))
     return Fitted(pipeline, pd.concat(logs), cost, chosen.method == "full", raters, about)

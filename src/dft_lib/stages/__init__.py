@@ -1,6 +1,6 @@
 """The study's verbs, one per notebook and file, so that a stage depends on its own verb only."""
 
-from dft_lib.paths import require_own_tree
+from dft_lib.repro.paths import require_own_tree
 from dft_lib.stages.evaluate import evaluate_arm
 from dft_lib.stages.finetune import train_arm
 from dft_lib.stages.prompts import make_prompts

@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dft_lib import adapters, evaluation, lexicon, pipelines, prompts, synthesis, work
-from dft_lib.engines import Engine
-from dft_lib.files import write_json, write_table
+from dft_lib.evaluation import tables
 from dft_lib.interventions.base import Setting, open_intervention
-from dft_lib.params import Arm, Base, Evaluate
-from dft_lib.paths import resolve, show
+from dft_lib.models import adapters, pipelines
+from dft_lib.raters.base import UNSAFE
 from dft_lib.raters.panel import Panel
-from dft_lib.raters.wall import require_apart
+from dft_lib.repro import shards, workspace
+from dft_lib.repro.files import write_json, write_table
+from dft_lib.repro.paths import resolve, show
+from dft_lib.repro.places import require_writable
+from dft_lib.sampling import drawing
+from dft_lib.sampling.workers import Engine
+from dft_lib.study import lexicon, prompts
+from dft_lib.study.params import Arm, Base, Evaluate
+from dft_lib.study.wall import require_apart
 
 
 def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.DataFrame:
@@ -39,23 +45,27 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
     missing = sorted(set(settings.training_seeds) - set(manifest["seeds"]))
     if manifest["training"] is not None and missing:
         raise ValueError(f"{show(models)} has no model of seed {missing[0]}: run 03 for this arm")
-    out = resolve(settings.out) / name
+    out, results = resolve(settings.out) / name, resolve(settings.results)
+    for kind in ("csv", "json"):
+        require_writable(results / f"{name}.{kind}", f"evaluate-{name}")
     about: dict[str, Any] = {"arm": name, **pipelines.record(base.model, base.revision)}
     key: list[Any] = [about, base.model_dump(), settings.model_dump(), arm.model_dump()]
     key += [
-        work.hash_of(resolve(settings.lexicon_folder)),
-        work.hash_of(grid_path),
-        work.hash_of(models),
+        workspace.hash_of(resolve(settings.lexicon_folder)),
+        workspace.hash_of(grid_path),
+        workspace.hash_of(models),
     ]
-    with work.workspace(f"evaluate-{name}", out, key) as folder:
+    with workspace.hold(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
         panel = open_judges(base.judge, settings.features)  # or stop now
+        filters = {a: name for a, name in base.steer.items() if a == UNSAFE}
+        Panel(filters)
         parts = []
         for seed in settings.training_seeds if manifest["training"] is not None else [-1]:
             name_of_seed = f"seed-{seed}" if seed >= 0 else "base"
-            drawing = synthesis.Drawing(
+            task = drawing.Drawing(
                 partial(
-                    synthesis.open_model, base, base.model, base.revision,
+                    drawing.open_model, base, base.model, base.revision,
                     images=int(grid["images"].sum()),
                     adapter=models / name_of_seed if seed >= 0 else None,
                     intervention=intervention,
@@ -64,25 +74,25 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
                 publish / name_of_seed,
                 settings.shard_size,
                 about | {"seed": seed},
-                partial(_open_rating, base.judge, settings.features),
+                partial(_open_rating, base.judge, settings.features, filters),
                 folder / "ratings" / name_of_seed,
             )  # fmt: skip
-            synthesis.draw_shards(
-                drawing, engine=Engine.of(base),
+            drawing.draw_shards(
+                task, engine=Engine.of(base),
                 label=f"evaluate {name}" + (f", seed {seed}" if seed >= 0 else ""),
             )  # fmt: skip
-            parts.append(synthesis.read_ratings(drawing))
+            parts.append(drawing.read_ratings(task))
         ratings = pd.concat(parts, ignore_index=True)
         vectors = ratings.filter(like="feature_")
         ratings = ratings.drop(columns=vectors.columns)
         write_table(publish / "ratings.parquet", ratings)
         seen = vectors.round(4).assign(sha256=ratings["sha256"])
         write_table(publish / "features.parquet", seen)
-        work.publish(publish, out)
-        table = evaluation.per_prompt(ratings, base.target, settings.training_seeds, base.held_out)
-        results = resolve(settings.results)
+        shards.write_card(publish, "*/*.parquet")
+        workspace.publish(publish, out)
+        table = tables.per_prompt(ratings, base.target, settings.training_seeds, base.held_out)
         write_table(results / f"{name}.csv", table.assign(arm=name))
-        summary = evaluation.summarise(table, ratings, base.target)
+        summary = tables.summarise(table, ratings, base.target)
         about_arm = {"arm": name, "label": manifest["label"], "judges": base.judge}
         about_arm |= {"raters": panel.about()}
         about_arm |= {"intervention": arm.intervention, "cost": manifest["cost"]}
@@ -99,11 +109,16 @@ def open_judges(members: dict[str, str], features: str) -> Panel:
     return panel
 
 
-def _open_rating(members: dict[str, str], features: str) -> synthesis.Rate:
-    panel = Panel(members, others=[features])
+def _open_rating(members: dict[str, str], features: str, filters: dict[str, str]) -> drawing.Rate:
+    """Open the judges, and the study's filter of unsafe pictures, which is asked but judges none.
+
+    What it flags is rated like the rest: left out, it would skew the shares of groups.
+    """
+    panels = [Panel(members, others=[features]), *([Panel(filters)] if filters else [])]
 
     def rate(pictures: np.ndarray) -> pd.DataFrame:
-        vectors = pd.DataFrame(panel.features_of(features, pictures)).add_prefix("feature_")
-        return pd.concat([panel.rate(pictures).add_prefix("rated_"), vectors], axis=1)
+        vectors = pd.DataFrame(panels[0].features_of(features, pictures)).add_prefix("feature_")
+        answers = [p.rate(pictures).add_prefix("rated_") for p in panels]
+        return pd.concat([*answers, vectors], axis=1)
 
     return rate

@@ -7,12 +7,17 @@ from functools import partial
 
 import pandas as pd
 
-from dft_lib import audit, pipelines, prompts, screening, shards, synthesis, work
-from dft_lib.engines import Engine
-from dft_lib.files import write_json, write_table
-from dft_lib.params import Base, Synthesis
-from dft_lib.paths import resolve
+from dft_lib.image_sets import audit, screening
+from dft_lib.models import pipelines
 from dft_lib.raters.panel import Panel
+from dft_lib.repro import shards, workspace
+from dft_lib.repro.files import write_json, write_table
+from dft_lib.repro.paths import resolve
+from dft_lib.repro.places import require_writable
+from dft_lib.sampling import drawing
+from dft_lib.sampling.workers import Engine
+from dft_lib.study import prompts
+from dft_lib.study.params import Base, Synthesis
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +26,7 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     """02: draw the training grid with the teacher, screen, weight, audit; return the index."""
     pipelines.start(base.threads, base.device, base.dtype)
     Panel(base.steer)  # or stop now
+    require_writable(resolve(settings.audit_file), "synthesis")
     grid_path = resolve(settings.prompts) / "training.parquet"
     grid = prompts.read_grid(grid_path)
     barred = screening.forbidden(grid["prompt"], settings.forbidden_terms)
@@ -32,11 +38,11 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     model = settings.teacher or base.model
     revision = settings.teacher_revision if settings.teacher else base.revision
     about = {"arm": "", **pipelines.record(model, revision)}
-    key = [about, base.model_dump(), settings.model_dump(), work.hash_of(grid_path)]
+    key = [about, base.model_dump(), settings.model_dump(), workspace.hash_of(grid_path)]
     out = resolve(settings.out)
-    with work.workspace("synthesis", out, key) as folder:
-        drawing = synthesis.Drawing(
-            partial(synthesis.open_model, base, model, revision, images=int(grid["images"].sum())),
+    with workspace.hold("synthesis", out, key) as folder:
+        task = drawing.Drawing(
+            partial(drawing.open_model, base, model, revision, images=int(grid["images"].sum())),
             grid,
             folder / "publish" / "shards",
             settings.shard_size,
@@ -44,23 +50,25 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
             partial(_open_steering, base.steer),
             folder / "ratings",
         )
-        synthesis.draw_shards(drawing, engine=Engine.of(base), label="synthesis")
-        index = synthesis.read_ratings(drawing)
+        drawing.draw_shards(task, engine=Engine.of(base), label="synthesis")
+        index = drawing.read_ratings(task)
         rated = index.filter(like="rated_").rename(columns=lambda c: c[6:])
         index["verdict"] = screening.screen(index, rated)
         index["verdict"] = screening.match_size(index)
         index["weight"] = screening.weigh(index, base.target, settings.minimum_per_cell)
         write_table(folder / "publish" / shards.INDEX, index)
+        shards.write_card(folder / "publish", "shards/*.parquet")
         write_json(
             folder / "publish" / "manifest.json",
             {"screened_by": sorted(set(base.steer.values())), **about},
         )
-        work.publish(folder / "publish", out)
+        workspace.publish(folder / "publish", out)
         table = audit.representation(index, base.target)
-        write_json(resolve(settings.audit_file), audit.summary(table, index))
+        unsafe = audit.flagged(index, base.target)
+        write_json(resolve(settings.audit_file), audit.summary(table, index, unsafe))
     return index
 
 
-def _open_steering(members: dict[str, str]) -> synthesis.Rate:
+def _open_steering(members: dict[str, str]) -> drawing.Rate:
     panel = Panel(members)
     return lambda pictures: panel.rate(pictures).add_prefix("rated_")

@@ -23,11 +23,10 @@ from typing import Any
 
 import pandas as pd
 
-from dft_lib.paths import DATA, enter, show
+from dft_lib.raters.drawings.skin_colours import TRAINED_FAMILIES
+from dft_lib.repro.paths import DATA, enter, show
 
-TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 GENDERS = ("woman", "man")
-TRAINED_FAMILIES = ("noto", "fluent", "twemoji")  # OpenMoji is a style nothing is trained on
 
 FAMILIES: dict[str, dict[str, str]] = {
     "noto": {

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from tqdm import tqdm
 
-from dft_lib.noise import keyed_rng
-from dft_lib.tensors import load_training_state, save_training_state
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.repro.tensors import load_training_state, save_training_state
 from dft_lib.world.render import SIZE
 from dft_lib.world.settings import Settings
 

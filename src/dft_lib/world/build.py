@@ -23,14 +23,17 @@ import torch
 from diffusers import AutoencoderKL
 from pydantic import BaseModel
 
-from dft_lib import notebook, params, pipelines, work
-from dft_lib.files import write_json, write_table
-from dft_lib.noise import keyed_rng
-from dft_lib.paths import DATA, WORLD, enter
+from dft_lib.models import pipelines
 from dft_lib.raters.base import UNCLEAR
-from dft_lib.raters.networks import save
+from dft_lib.raters.drawings.networks import save
 from dft_lib.raters.panel import Panel
-from dft_lib.sampling import SamplingSettings
+from dft_lib.repro import workspace
+from dft_lib.repro.files import write_json, write_table
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.repro.paths import DATA, WORLD, enter
+from dft_lib.runner import notebook
+from dft_lib.sampling.sampler import SamplingSettings
+from dft_lib.study import params
 from dft_lib.world import art, autoencoder, corpus, raters, render, report, settings, tiny_sd
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ BUILD = WORLD / "build"
 @contextmanager
 def _state(stage: str, group: BaseModel, *inputs: Path) -> Iterator[Path]:
     """Name a training's checkpoint after all it depends on; remove it when the block ends well."""
-    text = f"{group.model_dump_json()} {work.hash_of(*inputs)}"
+    text = f"{group.model_dump_json()} {workspace.hash_of(*inputs)}"
     path = BUILD / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.state.safetensors"
     yield path
     path.unlink(missing_ok=True)
@@ -206,7 +209,7 @@ def build_notebook(chosen: settings.Settings) -> None:
 def publish(chosen: settings.Settings) -> None:
     """Copy what the study uses into ``data/``."""
     for name in ("tiny-sd", "raters"):
-        work.publish(BUILD / name, DATA / name)
+        workspace.replace(BUILD / name, DATA / name)
 
 
 STAGES = {

@@ -12,9 +12,10 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from dft_lib.paths import WORLD
-from dft_lib.prompts import describe, fill
-from dft_lib.world.art import GENDERS, PROFESSIONS, TONES, TRAINED_FAMILIES
+from dft_lib.raters.drawings.skin_colours import TONES, TRAINED_FAMILIES
+from dft_lib.repro.paths import WORLD
+from dft_lib.study.prompts import describe, fill
+from dft_lib.world.art import GENDERS, PROFESSIONS
 from dft_lib.world.render import render_many
 from dft_lib.world.settings import Corpus, GenderDifference, Settings
 

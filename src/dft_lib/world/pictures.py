@@ -1,4 +1,4 @@
-"""Sets of drawings for `dft_lib.real`: which drawing, placed how, in which colours."""
+"""Sets of drawings for `dft_lib.image_sets.real`: which drawing, placed how, in which colours."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dft_lib import prompts
-from dft_lib.noise import keyed_rng
+from dft_lib.raters.drawings.skin_colours import TONES
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.study import prompts
 from dft_lib.world import art, corpus, settings
 from dft_lib.world.recolour import Drawings
 from dft_lib.world.render import random_placement
@@ -36,7 +37,7 @@ class World:
 
 def shown(world: World, noun: str) -> bool:
     """Say whether any drawing shows a noun."""
-    people = any((noun, g, t, "adult") in world.cells.rows for g in art.GENDERS for t in art.TONES)
+    people = any((noun, g, t, "adult") in world.cells.rows for g in art.GENDERS for t in TONES)
     return people or noun in world.cells.objects
 
 
@@ -110,9 +111,9 @@ def randomised(records: pd.DataFrame, seed: int) -> pd.DataFrame:
     out = records.assign(original_skin_tone=records["skin_tone"], turn=0.0)
     for (noun, gender), rows in records.groupby(["noun", "gender"], sort=False):
         rng = keyed_rng(seed, "real", "randomised", str(noun), str(gender))
-        hands = [rng.permutation(len(art.TONES)) for _ in range(-(-len(rows) // len(art.TONES)))]
+        hands = [rng.permutation(len(TONES)) for _ in range(-(-len(rows) // len(TONES)))]
         tones = rng.permutation(np.concatenate(hands)[: len(rows)])
-        out.loc[rows.index, "skin_tone"] = np.array(art.TONES, dtype=object)[tones]
+        out.loc[rows.index, "skin_tone"] = np.array(TONES, dtype=object)[tones]
         out.loc[rows.index, "turn"] = rng.uniform(size=len(rows))
     return out
 

@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from tqdm import tqdm
 
-from dft_lib.noise import keyed_rng
-from dft_lib.raters import convnet, histogram, hog
-from dft_lib.raters.networks import HeadedNetwork, Heads, conv_trunk, dense_trunk
-from dft_lib.world.art import GENDERS, OBJECTS, TONES
+from dft_lib.raters.drawings import convnet, histogram, hog
+from dft_lib.raters.drawings.networks import HeadedNetwork, Heads, conv_trunk, dense_trunk
+from dft_lib.raters.drawings.skin_colours import TONES
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.world.art import GENDERS, OBJECTS
 from dft_lib.world.autoencoder import reconstruct
 from dft_lib.world.corpus import Cells
 from dft_lib.world.render import render_many

@@ -14,10 +14,9 @@ import re
 import numpy as np
 import pandas as pd
 
-from dft_lib.world.art import TONES
+from dft_lib.raters.drawings.skin_colours import SKIN, TONES
 from dft_lib.world.render import (
     PROFESSION_VIEWBOX,
-    SKIN,
     Placement,
     colours,
     hair_colours,

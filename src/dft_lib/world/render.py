@@ -18,7 +18,7 @@ import pandas as pd
 import resvg_py
 from PIL import Image
 
-from dft_lib.world.art import TONES
+from dft_lib.raters.drawings.skin_colours import TONES
 
 SIZE = 64
 # Cool tints only: a warm background would read as light skin.
@@ -28,13 +28,6 @@ SHIFT = 1.5  # px beyond what the scale leaves free
 # Fluent draws professions small: at 64 px their faces would be a dozen pixels wide.
 PROFESSION_VIEWBOX = {"fluent": "3 1.5 26 26"}
 
-# Main skin colour per family, light to dark; read off the drawings (see tests/test_world.py).
-SKIN: dict[str, tuple[str, ...]] = {
-    "noto": ("#f9ddbd", "#e0bb95", "#ba8d68", "#a56c43", "#70534a"),
-    "fluent": ("#ffd7c2", "#eebfaa", "#c68d7b", "#966661", "#573739"),
-    "twemoji": ("#f7dece", "#f3d2a2", "#d5ab88", "#af7e57", "#7c533e"),
-    "openmoji": ("#fadcbc", "#debb90", "#c19a65", "#a57939", "#6a462f"),
-}
 # (main, highlight) hair colours per family in the drawings of each tone, light to dark.
 HAIR: dict[str, tuple[tuple[str, ...], ...]] = {
     "noto": (
@@ -149,7 +142,7 @@ def render(
         f'viewBox="{viewbox or box[1]}">{body}</svg></svg>'
     )
     png = resvg_py.svg_to_bytes(svg_string=text, width=SIZE, height=SIZE, skip_system_fonts=True)
-    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(bytes(png)), formats=("PNG",)).convert("RGB"))
 
 
 def render_many(

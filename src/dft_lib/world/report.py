@@ -14,13 +14,14 @@ import pandas as pd
 from diffusers import AutoencoderKL
 
 from dft_lib.fairness.metrics import distance, gap
-from dft_lib.noise import keyed_rng
-from dft_lib.prompts import Request, describe, fill
 from dft_lib.raters.base import UNCLEAR
+from dft_lib.raters.drawings.skin_colours import TONES, TRAINED_FAMILIES
 from dft_lib.raters.panel import Panel
-from dft_lib.sampling import Sampler, SamplingSettings
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.sampling.sampler import Sampler, SamplingSettings
+from dft_lib.study.prompts import Request, describe, fill
 from dft_lib.world import art, raters, render
-from dft_lib.world.art import GENDERS, TONES
+from dft_lib.world.art import GENDERS
 from dft_lib.world.autoencoder import reconstruct
 from dft_lib.world.corpus import Cells
 
@@ -37,7 +38,7 @@ def rate_labelled(
         ``held_out, family, name, kind`` and ``truth, answer``.
     """
     out = []
-    for families in (art.TRAINED_FAMILIES, ("openmoji",)):
+    for families in (TRAINED_FAMILIES, ("openmoji",)):
         table = art.load(families)
         chosen = raters.labelled(table, cells)
         rows = np.repeat(chosen.index.to_numpy(), copies)

@@ -30,8 +30,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from dft_lib.noise import keyed_rng
-from dft_lib.tensors import load_training_state, save_training_state
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.repro.tensors import load_training_state, save_training_state
 from dft_lib.world.settings import Cycle, Settings, TinySD
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""From ratings to results: tables, gaps, side effects, comparisons. Loads no PyTorch."""

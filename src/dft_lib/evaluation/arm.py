@@ -1,0 +1,70 @@
+"""An evaluated arm: its table, ratings and features, and the views of them that are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dft_lib.evaluation import distances
+from dft_lib.fairness.report import plain
+from dft_lib.fairness.uncertainty import Interval
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One evaluated arm.
+
+    Attributes
+    ----------
+    name, label : str
+        As in params.
+    trained : bool
+        False for the base model: one set of images, counted under every seed.
+    table : pandas.DataFrame
+        ``results/<arm>.csv``.
+    ratings : pandas.DataFrame
+        One row per image.
+    features : numpy.ndarray
+        Shape (images, d), same rows.
+    """
+
+    name: str
+    label: str
+    trained: bool
+    table: pd.DataFrame
+    ratings: pd.DataFrame
+    features: np.ndarray
+
+
+def read_arm(name: str, summary: dict[str, Any], table: pd.DataFrame, folder: Path) -> Arm:
+    """Bring together an arm's summary, table, ratings and features."""
+    ratings = pd.read_parquet(folder / name / "ratings.parquet")
+    return Arm(
+        name, summary["label"], bool(summary["trained"]), table[table["arm"] == name], ratings,
+        distances.read_features(folder / name, ratings),
+    )  # fmt: skip
+
+
+def plain_part(arm: Arm, part: str) -> pd.DataFrame:
+    """Return the rows of plain prompts of a part: "seen", "held_out", or "person"."""
+    if part == "person":
+        return arm.table[arm.table["kind"] == "person"]
+    return arm.table[(arm.table["kind"] == "neutral") & (arm.table["split"] == part)]
+
+
+def cells(arm: Arm, part: str, column: str, by: str = "prompt_id") -> pd.DataFrame:
+    """Return a column as prompts x seeds, NaN where not measured."""
+    rows = arm.table[arm.table["kind"] == part] if part in ("explicit", "general") else (
+        plain_part(arm, part)
+    )  # fmt: skip
+    return rows.pivot_table(index=by, columns="seed", values=column, aggfunc="mean")
+
+
+def as_entry(interval: Interval) -> dict[str, float | None]:
+    """Return an interval as it stands in ``metrics.json``."""
+    return {"value": plain(interval.value), "low": plain(interval.low),
+            "high": plain(interval.high)}  # fmt: skip

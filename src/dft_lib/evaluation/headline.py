@@ -1,0 +1,57 @@
+"""Results of arms as ``results/`` holds them, and the shortest table of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dft_lib.repro.paths import show
+
+
+def read_results(folder: Path, arms: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read the tables and summaries of the named arms.
+
+    Raises
+    ------
+    FileNotFoundError
+        If an arm has not been evaluated.
+    """
+    tables, summaries = [], {}
+    for arm in arms:
+        path = folder / f"{arm}.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{show(path)} is missing: run notebook 04_evaluate for {arm}")
+        summaries[arm] = json.loads(path.read_text(encoding="utf-8"))
+        tables.append(pd.read_csv(folder / f"{arm}.csv", keep_default_na=True))
+    table = pd.concat(tables, ignore_index=True)
+    table["split"] = table["split"].fillna("")
+    return table, summaries
+
+
+def headline(summaries: dict[str, Any]) -> pd.DataFrame:
+    """Condense the arms into one table: gaps (mean and range over seeds) and side effects."""
+    rows = []
+    for arm, summary in summaries.items():
+        row: dict[str, Any] = {"arm": arm, "label": summary["label"]}
+        for split in ("seen", "held_out", "person"):
+            if split not in summary["neutral"]:
+                continue
+            part = summary["neutral"][split]
+            for attribute in ("gender", "skin_tone"):
+                for metric in ("gap", "min_max_ratio", "entropy"):
+                    values = part[attribute][metric]["per_seed"]
+                    row[f"{attribute}_{metric}_{split}"] = part[attribute][metric]["mean"]
+                    if metric == "gap":
+                        row[f"{attribute}_gap_{split}_min"] = min(values)
+                        row[f"{attribute}_gap_{split}_max"] = max(values)
+        row["role_accuracy"] = summary["role_accuracy"]["overall"]
+        row["explicit_gender"] = summary["explicit"]["gender"]["mean"]
+        row["explicit_skin_tone"] = summary["explicit"]["skin_tone"]["mean"]
+        row["general"] = summary["general"]["mean"]
+        row["seeds"] = len(summary["explicit"]["gender"]["per_seed"])
+        row["images"] = summary["answers"]["images"]
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""A diffusion pipeline and what is put into it: loading, conditioning, adapters, memory."""

@@ -1,0 +1,10 @@
+"""Rater `monk_five`: perceived skin tone on Monk's scale, neighbouring points taken together."""
+
+from __future__ import annotations
+
+from dft_lib.raters.photographs.skin import SkinToneRater
+
+
+def open_rater(path: object = None) -> SkinToneRater:
+    """Return the rater; the face detector's weights come from a package, not from `path`."""
+    return SkinToneRater("monk_five")

@@ -1,0 +1,1 @@
+"""What makes a rerun give the same bytes: paths, atomic files, keyed noise, shards, workspaces."""

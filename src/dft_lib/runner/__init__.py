@@ -1,0 +1,1 @@
+"""What runs the study: notebooks as stages, profiles in clones, checks before and after."""

@@ -1,0 +1,1 @@
+"""What is asked: attributes, word lists, prompts, parameters, and who may judge."""

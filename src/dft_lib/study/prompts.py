@@ -1,0 +1,272 @@
+"""Words to prompts: how a person is described, and the grids of prompts that are drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from dft_lib.repro.noise import keyed_rng
+from dft_lib.repro.paths import show
+from dft_lib.study.articles import article
+from dft_lib.study.lexicon import VALIDATION, Lexicon
+
+if TYPE_CHECKING:
+    from dft_lib.study.params import Prompts
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image to draw: its noise belongs to (prompt_id, replicate)."""
+
+    prompt_id: str
+    prompt: str
+    replicate: int
+
+
+def describe(
+    noun: str,
+    *,
+    gender: str | None = None,
+    skin_tone: str | None = None,
+    age: str | None = None,
+    ethnicity: str | None = None,
+    tone_after: bool = False,
+) -> str:
+    """Describe a person, naming only the groups that are given.
+
+    Parameters
+    ----------
+    noun : str
+        A profession, or "person", which a named gender replaces ("a woman").
+    gender, skin_tone, age, ethnicity : str, optional
+        Group words as they stand in the lexicon's ``groups.csv``.
+    tone_after : bool
+        "woman pilot with dark skin" instead of "dark-skinned woman pilot".
+
+    Returns
+    -------
+    str
+        The description without article.
+    """
+    words = [age] if age else []
+    if skin_tone and not tone_after:
+        words.append(f"{skin_tone}-skinned")
+    if ethnicity:
+        words.append(ethnicity)
+    if gender:
+        words.append(gender)
+    if not (gender and noun == "person"):
+        words.append(noun)
+    if skin_tone and tone_after:
+        words.append(f"with {skin_tone} skin")
+    return " ".join(words)
+
+
+def fill(template: str, description: str) -> str:
+    """Put a description into a template: "{a}" takes an article, "{}" none."""
+    return template.replace("{a}", article(description)).replace("{}", description)
+
+
+def training_grid(lexicon: Lexicon, settings: Prompts) -> pd.DataFrame:
+    """List the prompts whose images may train a model.
+
+    Three sets: ``balanced`` (every gender x tone of every profession, and of people without one,
+    equally often), ``unbalanced`` (as many images of the same nouns from prompts that name no
+    group: the model's own distribution) and ``general`` (no person, for preservation).
+
+    Further attributes of the lexicon (ethnicity, age) are multiplied out inside each cell. A
+    smaller number of images per cell takes a part of that product in which every group occurs as
+    often as any other, up to one; see `_variants`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per prompt: ``prompt_id, prompt, caption`` (the prompt without attributes),
+        ``set, kind, noun, fold, gender, skin_tone, images``, then the further attributes; groups
+        that are not asked for are "".
+    """
+    rows: list[tuple[str | int, ...]] = []
+    genders, tones = lexicon.words("gender"), lexicon.words("skin_tone")
+    others = {a: lexicon.words(a) for a in lexicon.axes() if a not in ("gender", "skin_tone")}
+    templates = settings.train_templates
+    combined = [dict(zip(others, groups, strict=True)) for groups in product(*others.values())]
+    for kind, noun, fold, per_cell in _nouns(lexicon, settings):
+        captions = [fill(template, noun) for template in templates]
+        for cell, ((g, gender), (t, tone)) in enumerate(product(genders.items(), tones.items())):
+            drawn = _variants(noun, [len(o) for o in others.values()], len(templates), cell,
+                              per_cell)  # fmt: skip
+            for place, images in zip(*np.unique(drawn, return_counts=True), strict=True):
+                combination, i = divmod(int(place), len(templates))
+                named = combined[combination]
+                words = {a: others[a][group] for a, group in named.items()}
+                text = describe(
+                    noun,
+                    gender=gender,
+                    skin_tone=tone,
+                    age=words.get("age"),
+                    ethnicity=words.get("ethnicity"),
+                )
+                identity = "/".join((f"train/balanced/{noun}/{g}/{t}", *named.values(), str(i)))
+                rows.append(
+                    (identity, fill(templates[i], text), captions[i], "balanced", kind, noun,
+                     fold, g, t, int(images), *named.values())
+                )  # fmt: skip
+        cells = len(genders) * len(tones)
+        none = ("",) * len(others)
+        for i, (template, per_template) in enumerate(_share(templates, per_cell)):
+            text, images = fill(template, noun), per_template * cells  # the balanced set's mix
+            rows.append(
+                (f"train/unbalanced/{noun}/{i}", text, text, "unbalanced", kind, noun, fold,
+                 "", "", images, *none)
+            )  # fmt: skip
+    for noun in lexicon.general["noun"]:
+        for i, (template, images) in enumerate(_share(templates, settings.general_images)):
+            text = fill(template, noun)
+            rows.append(
+                (f"train/general/{noun}/{i}", text, text, "general", "general", noun, "", "", "",
+                 images, *("",) * len(others))
+            )  # fmt: skip
+    return _table(rows, list(others))
+
+
+def _variants(noun: str, sizes: list[int], templates: int, cell: int, images: int) -> np.ndarray:
+    """Choose which variants of a cell's prompt are drawn.
+
+    A variant is a combination of the further attributes (of `sizes` groups each; the first
+    varies slowest) and a template. Without further attributes the templates take turns. With
+    some, the groups of the first attribute take turns in an order drawn for the noun, and so do
+    the combinations of the rest; the noun's next cell goes on where the last one stopped. Each
+    time the first attribute is through, the rest moves on by so much that every pair comes up
+    before any comes again: a part of the product is spread as evenly as it can be, and the whole
+    product is drawn when `images` is its size.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 (images,): numbers of variants.
+    """
+    first = sizes[0] if sizes else 1
+    rest = int(np.prod(sizes[1:], dtype=int)) * templates
+    order = keyed_rng("variants", noun).permutation(first) if first > 1 else np.zeros(1, int)
+    turn = np.arange(images) + (cell * images if sizes else 0)
+    shift = next(s for s in range(rest) if math.gcd(first + s, rest) == 1)
+    return order[turn % first] * rest + (turn + shift * (turn // first)) % rest
+
+
+def evaluation_grid(lexicon: Lexicon, settings: Prompts, mode: str) -> pd.DataFrame:
+    """List the prompts that every arm is evaluated on.
+
+    Kinds: ``neutral`` (a profession, no group), ``person`` (no profession, no group),
+    ``explicit`` (gender and tone named: must stay as asked) and ``general`` (no person).
+    With ``mode`` "folds" the validation professions, on which choices were tuned, are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns as in `training_grid`.
+    """
+    rows: list[tuple[str | int, ...]] = []
+    genders, tones = lexicon.words("gender"), lexicon.words("skin_tone")
+    for kind, noun, fold, _ in _nouns(lexicon, settings):
+        if mode == "folds" and fold == VALIDATION:
+            continue
+        for i, template in enumerate(settings.evaluation_templates):
+            text = fill(template, noun)
+            rows.append(
+                (f"eval/neutral/{noun}/{i}", text, text, "evaluation",
+                 "neutral" if kind == "profession" else "person", noun, fold, "", "",
+                 settings.evaluation_images)
+            )  # fmt: skip
+        for (g, gender), (t, tone) in product(genders.items(), tones.items()):
+            text = describe(noun, gender=gender, skin_tone=tone)
+            template = settings.evaluation_templates[0]
+            rows.append(
+                (f"eval/explicit/{noun}/{g}/{t}", fill(template, text), fill(template, noun),
+                 "evaluation", "explicit", noun, fold, g, t, settings.explicit_images)
+            )  # fmt: skip
+    for noun in lexicon.general["noun"]:
+        text = fill(settings.evaluation_templates[0], noun)
+        rows.append(
+            (f"eval/general/{noun}", text, text, "evaluation", "general", noun, "", "", "",
+             settings.evaluation_general_images)
+        )  # fmt: skip
+    return _table(rows)
+
+
+def requests(grid: pd.DataFrame, part: slice = slice(None)) -> tuple[list[Request], pd.DataFrame]:
+    """Expand a grid into one request, and one row of its record, per image.
+
+    Parameters
+    ----------
+    grid : pandas.DataFrame
+        One row per prompt, with its number of ``images``.
+    part : slice, optional
+        Which images, counted in grid order; by default all. A grid of a million prompts is
+        expanded shard by shard.
+
+    Returns
+    -------
+    tuple
+        Requests in grid order, and the grid's rows repeated with a column ``replicate``.
+    """
+    ends = grid["images"].to_numpy().cumsum()
+    first, last, _ = part.indices(int(ends[-1]) if len(ends) else 0)
+    place = np.arange(first, last)
+    row = np.searchsorted(ends, place, side="right")
+    rows = grid.iloc[row].drop(columns="images").reset_index(drop=True)
+    rows["replicate"] = place - (ends - grid["images"].to_numpy())[row]
+    listed = [
+        Request(str(r.prompt_id), str(r.prompt), int(r.replicate))
+        for r in rows[["prompt_id", "prompt", "replicate"]].itertuples()
+    ]
+    return listed, rows
+
+
+def _nouns(lexicon: Lexicon, settings: Prompts) -> Iterator[tuple[str, str, str, int]]:
+    """Yield (kind, noun, fold, images per cell) of professions, then of people without one."""
+    professions = lexicon.professions
+    if settings.professions:
+        professions = professions.groupby("fold", sort=False).head(settings.professions)
+    for row in professions.itertuples():
+        yield "profession", str(row.profession), str(row.fold), settings.images_per_cell
+    for noun in lexicon.people["noun"]:
+        yield "person", str(noun), "", settings.person_images_per_cell
+
+
+def _share(templates: list[str], images: int) -> list[tuple[str, int]]:
+    """Split a number of images over templates, the first ones taking the remainder."""
+    each, rest = divmod(images, len(templates))
+    split = [(template, each + (i < rest)) for i, template in enumerate(templates)]
+    return [(template, n) for template, n in split if n]
+
+
+_COLUMNS = ("prompt_id", "prompt", "caption", "set", "kind", "noun", "fold", "gender", "skin_tone",
+            "images")  # fmt: skip
+
+
+def _table(rows: list[tuple[str | int, ...]], others: Sequence[str] = ()) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, *others])
+    if table["prompt_id"].duplicated().any():
+        twice = table.loc[table["prompt_id"].duplicated(), "prompt_id"].iloc[0]
+        raise ValueError(f"prompt {twice!r} is listed twice: a term stands in two lexicon files")
+    return table
+
+
+def read_grid(path: Path) -> pd.DataFrame:
+    """Read a grid written by notebook 01.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is missing.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{show(path)} is missing: run notebook 01_prompts first")
+    return pd.read_parquet(path)

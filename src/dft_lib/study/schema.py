@@ -1,0 +1,73 @@
+"""What all parameter groups share: strict types, and one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from dft_lib.repro.paths import show
+
+
+class Group(BaseModel):
+    """A group of parameters: strict types, no unknown keys, not changed after reading."""
+
+    model_config = ConfigDict(allow_inf_nan=False, extra="forbid", strict=True, frozen=True)
+
+
+def gravest(error: ValidationError) -> Any:
+    """Return the problem to report: a misspelt name explains the one that is then missing."""
+    problems = error.errors(include_url=False)
+    return min(problems, key=lambda p: p["type"] != "extra_forbidden")
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say the first thing that is wrong: field, what was expected, what was found, a remedy."""
+    problem = gravest(error)
+    field = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{field} is no parameter; remove it or mend its spelling"
+    if problem["type"] == "missing":
+        return f"{field} is missing; add it (params.yaml in the repository shows every field)"
+    if problem["type"] == "value_error":
+        text = str(problem["ctx"]["error"])
+        return (
+            f"{field}.{text}"
+            if field and not text.startswith(("arms.", "figures.", "evaluate."))
+            else text
+        )
+    found = problem["input"]
+    return f"{field}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r}"
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML 1.2 file into plain Python values.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        With one sentence, if the file is missing or is not YAML.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{show(path)} is missing: restore it with `git checkout`")
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
+        raise ValueError(f"{show(path)}, line {line}: not valid YAML; mend that line") from error
+
+
+def suggestion(model: Any, error: ValidationError) -> str:
+    """Return " (did you mean ...?)" for a misspelt field of `model`, or nothing."""
+    problem = gravest(error)
+    if problem["type"] != "extra_forbidden":
+        return ""
+    for part in problem["loc"][:-1]:
+        fields = getattr(model, "model_fields", {})
+        model = fields[str(part)].annotation if str(part) in fields else None
+    known = list(getattr(model, "model_fields", {}))
+    close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,1 @@
+"""How one model is trained: the loop, its objectives, processes, and what a recipe is given."""
