@@ -23,10 +23,11 @@
 # %%
 import pandas as pd
 
-from dft_lib import figures, stages
+from dft_lib.figures import shares, sheets, style
 from dft_lib.image_sets import audit, screening
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.synthesis import synthesise
 from dft_lib.study import params
 
 # %% [markdown]
@@ -61,7 +62,7 @@ audit_file = "scratch/open/audit.json"
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Synthesis, globals())
-index = stages.synthesise(base_settings, settings)
+index = synthesise(base_settings, settings)
 index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 
 # %% [markdown]
@@ -71,18 +72,18 @@ index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 # other, women from light to dark, then men. Numbers never replace looking.
 
 # %%
-figures.use_style()
+style.use_style()
 shown = (index["set"] == "balanced") & (index["verdict"] != screening.UNSAFE)
 firsts = index[shown & (index["replicate"] == 0)].index[:24]
 pictures = shards.pick(resolve(out), firsts)
 rows = {"balanced": {"first image of each prompt": pictures[:12]}}
-figure = figures.sheet(rows | {"": {"first image of each prompt": pictures[12:]}})
+figure = sheets.sheet(rows | {"": {"first image of each prompt": pictures[12:]}})
 
 # %% [markdown]
 # What screening rejected, again the first ones. Is the rater right, or the picture?
 
 # %%
-figure = figures.first_rejected(resolve(out), index, 12)
+figure = sheets.first_rejected(resolve(out), index, 12)
 
 # %% [markdown]
 # What was asked for these pictures, and what the steering raters saw.
@@ -105,13 +106,13 @@ rejected.filter(regex="^(prompt|rated_.*|verdict)$").head(12)
 
 # %%
 table = audit.representation(index, base_settings.target)
-figure = figures.representation(table, "gender")
+figure = shares.representation(table, "gender")
 
 # %% [markdown]
 # And the same for skin tone. `unclear` stands beside the groups: it is an answer.
 
 # %%
-figure = figures.representation(table, "skin_tone")
+figure = shares.representation(table, "skin_tone")
 
 # %% [markdown]
 # A filter of unsafe pictures skews too (they flag women and bare skin more often): how many of each

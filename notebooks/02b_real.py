@@ -24,10 +24,11 @@
 # %%
 import pandas as pd
 
-from dft_lib import figures, stages
+from dft_lib.figures import sheets, style
 from dft_lib.image_sets import real
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.real import collect_real
 from dft_lib.study import params
 
 # %% [markdown]
@@ -66,7 +67,7 @@ out = "scratch/open/real"
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Real, globals())
-index = stages.collect_real(base_settings, settings)
+index = collect_real(base_settings, settings)
 pd.DataFrame(real.summary(index, base_settings.target)).T
 
 # %% [markdown]
@@ -81,9 +82,9 @@ pd.DataFrame(real.summary(index, base_settings.target)).T
 # A row per set, drawn as a training batch is: by weight.
 
 # %%
-figures.use_style()
+style.use_style()
 shown = real.examples(resolve(out), index, 12, base_settings.study_seed)
-figure = figures.sheet({name: {"drawn by weight": found} for name, found in shown.items()})
+figure = sheets.sheet({name: {"drawn by weight": found} for name, found in shown.items()})
 
 # %% [markdown]
 # The first pictures of the corpus beside the same ones randomised. In the drawings the change is
@@ -94,7 +95,7 @@ figure = figures.sheet({name: {"drawn by weight": found} for name, found in show
 sets = [name for name in ("corpus", "randomised") if name in shown]
 pairs = {name: index.index[index["set"] == name][:12].to_numpy() for name in sets}
 pairs = {name: {"first pictures": shards.pick(resolve(out), rows)} for name, rows in pairs.items()}
-figure = figures.sheet(pairs) if pairs else None
+figure = sheets.sheet(pairs) if pairs else None
 
 # %% [markdown]
 # ## Shares before and after weighting
