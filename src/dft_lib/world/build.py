@@ -30,7 +30,7 @@ from dft_lib.raters.panel import Panel
 from dft_lib.repro import workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.noise import keyed_rng
-from dft_lib.repro.paths import DATA, WORLD
+from dft_lib.repro.paths import DATA, WORLD, enter
 from dft_lib.runner import notebook
 from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.study import params
@@ -225,6 +225,7 @@ STAGES = {
 
 def main() -> None:
     """Run one stage."""
+    enter()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     stage = parser.parse_args().stage
