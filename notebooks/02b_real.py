@@ -32,12 +32,12 @@ from dft_lib.study import params
 #
 # `source` may also be a folder of labelled photographs (Parquet shards with columns `noun, kind,
 # gender, skin_tone`). Photographs give `corpus`, `oversampled` and `general` only: nobody can draw
-# the art, and recolouring faces in photographs is out of scope. `None`: no pictures at all.
+# the art, and recolouring faces in photographs is out of scope. `photographs`: no pictures yet.
 
 # %% tags=["parameters"]
 base = params.smoke_base()
 prompts = "notebooks/fixtures/prompts"
-source = "emoji"
+source = "world/emoji"
 images_per_profession = 20
 shard_size = 64
 out = "scratch/open/real"

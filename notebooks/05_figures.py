@@ -98,7 +98,7 @@ figure = gaps.fair_model()
 # %%
 read = {arm: read_arm(arm, summaries[arm], table, resolve(ratings)) for arm in arms}
 space = summaries[arms[0]]["features"]
-errors = Calibration.read(resolve(calibration), base_settings.judge) if calibration else None
+errors = Calibration.read(resolve(calibration), base_settings.judge)
 measured = comparison.compare(
     read, base_settings.target, space, references=references, calibration=errors
 )
@@ -113,7 +113,7 @@ comparison.write(resolve(metrics_file), measured)
 # study's all the same: read its gap knowing that.
 
 # %%
-timed = results_table.read_minutes(resolve(minutes)) if minutes else None
+timed = results_table.read_minutes(resolve(minutes))
 results_of_arms = results_table.results_table(measured, summaries, timed)
 text = results_table.as_markdown(results_of_arms, timed)
 tables = [resolve(metrics_file).with_name(name) for name in ("table.csv", "table.md")]

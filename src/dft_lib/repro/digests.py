@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import grimp
 
@@ -41,9 +42,7 @@ class Code:
         self.package = package
         self.folder = Path(spec.submodule_search_locations[0])
         # cache_dir: nothing is written beside the code; what only type checkers see never runs
-        self.graph = grimp.build_graph(
-            package, cache_dir=None, exclude_type_checking_imports=True
-        )
+        self.graph = grimp.build_graph(package, cache_dir=None, exclude_type_checking_imports=True)
         self._digests: dict[Path, str] = {}
 
     def file(self, module: str) -> Path:
@@ -189,7 +188,7 @@ def _write(node: ast.AST, add: Callable[[str], object]) -> None:
     """
     add(type(node).__name__)
     for field in node._fields:
-        value = getattr(node, field, None)
+        value: Any = getattr(node, field, None)
         if field == "body" and isinstance(node, _DOCUMENTED):
             value = _without_docstring(value)
         if value is None or value == []:

@@ -29,6 +29,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from dft_lib.repro import digests
 from dft_lib.repro.paths import SCRATCH, show
 
 RUNNER_VARIABLE = "DFT_RUNNER"  # set by dft_lib.runner.notebook for the kernel it starts
@@ -130,7 +131,7 @@ def workspace(stage: str, out: Path, key: Any) -> Iterator[Path]:
     """
     top = SCRATCH / f"{stage}-{_digest(str(out))[:8]}"
     top.mkdir(parents=True, exist_ok=True)
-    folder = top / digest_of([key, _code()])[:16]
+    folder = top / digest_of([key, digests.library().digest()])[:16]
     owner = top / "owner.json"
     lock = FileLock(top / "lock")
     try:
@@ -161,13 +162,6 @@ def digest_of(value: Any) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _code() -> str:
-    """Return a hash of the library (the world apart): new code never goes on from old work."""
-    package = Path(__file__).parents[1]
-    files = [p for p in sorted(package.rglob("*.py")) if p.parent.name != "world"]
-    return hash_of(*files)
 
 
 def publish(source: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dft_lib.evaluation import tables
 from dft_lib.interventions.base import Setting, open_intervention
-from dft_lib.models import adapters, pipelines
+from dft_lib.models import adapters, pipelines, sources
 from dft_lib.raters.panel import Panel
 from dft_lib.repro import workspace
 from dft_lib.repro.files import write_json, write_table
@@ -44,7 +44,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
     if manifest["training"] is not None and missing:
         raise ValueError(f"{show(models)} has no model of seed {missing[0]}: run 03 for this arm")
     out = resolve(settings.out) / name
-    about: dict[str, Any] = {"arm": name, **pipelines.record(base.model, base.revision)}
+    about: dict[str, Any] = {"arm": name, **sources.record(base.model)}
     key: list[Any] = [about, base.model_dump(), settings.model_dump(), arm.model_dump()]
     key += [
         workspace.hash_of(resolve(settings.lexicon_folder)),
@@ -59,7 +59,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
             name_of_seed = f"seed-{seed}" if seed >= 0 else "base"
             task = drawing.Drawing(
                 partial(
-                    drawing.open_model, base, base.model, base.revision,
+                    drawing.open_model, base, base.model,
                     images=int(grid["images"].sum()),
                     adapter=models / name_of_seed if seed >= 0 else None,
                     intervention=intervention,

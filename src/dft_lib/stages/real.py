@@ -11,43 +11,41 @@ from tqdm import tqdm
 from dft_lib.image_sets import real
 from dft_lib.repro import shards, workspace
 from dft_lib.repro.files import write_json, write_table
-from dft_lib.repro.paths import DATA, WORLD, resolve
+from dft_lib.repro.paths import DATA, resolve, show
 from dft_lib.study.params import Base, Real
 from dft_lib.world import pictures
+from dft_lib.world import settings as worlds
 
 log = logging.getLogger(__name__)
-EMOJI = "emoji"
+README = "README.md"
 
 
 def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     """02b: write the sets of real pictures, weighted; return the index."""
     grid_path = resolve(settings.prompts) / "training.parquet"
-    inputs = [grid_path]
-    if settings.source == EMOJI:
-        code = sorted(Path(pictures.__file__).parent.glob("*.py"))
-        inputs += [DATA / "art", WORLD / "params.yaml", WORLD / "bias.csv", *code]
-    elif settings.source is not None:
-        inputs += shards.files(resolve(settings.source))
+    source = resolve(settings.source)
+    drawn = worlds.describes(source)
+    photographs = [] if drawn else _photographs_in(source)
+    inputs = [grid_path, *([DATA / "art", source] if drawn else photographs)]
     grid = real.read_grid(grid_path)
-    source = workspace.hash_of(*inputs)
     out = resolve(settings.out)
-    key = [base.study_seed, base.target, settings.model_dump(), source]
+    key = [base.study_seed, base.target, settings.model_dump(), workspace.hash_of(*inputs)]
     with workspace.workspace("real", out, key) as folder:
         publish = folder / "publish"
         (publish / "shards").mkdir(parents=True, exist_ok=True)
         for left in (publish / "shards").glob("*.parquet"):  # of a killed run: drawn in seconds
             left.unlink()
         parts: list[pd.DataFrame] = []
-        if settings.source == EMOJI:
+        if drawn:
             parts = _emoji(grid, settings, base.study_seed, publish / "shards")
-        elif settings.source is not None:
+        elif photographs:
             parts = _photographs(grid, settings, base.study_seed, publish / "shards")
         index = _index(parts)
         index["weight"] = real.weigh(index, base.target)
         write_table(publish / shards.INDEX, index)
         people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates()
         missing = [noun for noun in people if noun not in set(index["noun"])]
-        if missing and settings.source:
+        if missing and parts:
             log.warning("no real picture shows: %s", ", ".join(missing))
         write_json(
             publish / "manifest.json",
@@ -56,11 +54,22 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
                 "source": settings.source,
                 "sets": list(dict.fromkeys(index["set"])),
                 "summary": real.summary(index, base.target),
-                "without_pictures": missing if settings.source else [],
+                "without_pictures": missing if parts else [],
             },
         )
         workspace.publish(publish, out)
     return index
+
+
+def _photographs_in(source: Path) -> list[Path]:
+    """List the shards of labelled photographs; none in a folder that holds only a README.md."""
+    if not source.is_dir():
+        raise FileNotFoundError(
+            f"{show(source)} is missing: mend real.source, or make it photographs: no pictures"
+        )
+    if {path.name for path in source.iterdir()} <= {README}:
+        return []
+    return shards.files(source)
 
 
 def _index(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -72,7 +81,7 @@ def _index(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[pd.DataFrame]:
-    world = pictures.World.load()
+    world = pictures.World.load(resolve(settings.source))
     art = pictures.drawn_by_art(world, grid, seed)
     people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates().tolist()
     plan = pictures.biased(world, people, settings.images_per_profession, seed)
@@ -106,7 +115,7 @@ def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[
 def _photographs(
     grid: pd.DataFrame, settings: Real, seed: int, folder: Path
 ) -> list[pd.DataFrame]:
-    source = resolve(str(settings.source))
+    source = resolve(settings.source)
     chosen = real.choose(source, grid, settings.images_per_profession, seed)
     parts = real.write_set(folder, real.photographs(source, chosen))
     again = real.again(sorted(folder.glob("*.parquet")), "corpus", "oversampled")

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from dft_lib.repro.paths import ROOT, show
-from dft_lib.study.schema import Group, first_problem, read_yaml, suggestion
+from dft_lib.repro.yaml_files import read_yaml
+from dft_lib.study.schema import Group, first_problem, suggestion
 from dft_lib.study.wall import RATERS, require_apart
 
 GroupType = TypeVar("GroupType", bound="Group")
@@ -39,7 +40,6 @@ class Base(Group):
     study_seed: int
     held_out: Literal["folds", "validation"]
     model: str
-    revision: str | None
     device: Literal["auto", "cpu", "cuda"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     batch_size: Positive
@@ -89,8 +89,7 @@ class Synthesis(Group):
     """02: who draws the training pictures, and how they are screened."""
 
     prompts: str
-    teacher: str | None
-    teacher_revision: str | None
+    teacher: str
     shard_size: Positive
     forbidden_terms: list[str]
     minimum_per_cell: Annotated[int, Field(ge=0)]
@@ -101,11 +100,12 @@ class Synthesis(Group):
 class Real(Group):
     """02b: pictures that no model drew.
 
-    ``source`` is "emoji", a folder of labelled photographs in Parquet shards, or null: none.
+    ``source`` is a folder: one that describes an emoji world (``bias.csv``, ``params.yaml``), one
+    of labelled photographs in Parquet shards, or one that holds only a ``README.md``: no pictures.
     """
 
     prompts: str
-    source: str | None
+    source: str
     images_per_profession: Positive
     shard_size: Positive
     out: str
@@ -194,8 +194,8 @@ class Figures(Group):
     ratings: str
     results: str
     metrics_file: str
-    minutes: str | None
-    calibration: str | None
+    minutes: str
+    calibration: str
     references: list[str]
     sheet_professions: Positive
     sheet_images: Positive
