@@ -34,6 +34,7 @@ from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.finetune import train_arm
 from dft_lib.study import params
+from dft_lib.study.arms import ArmTraining
 from dft_lib.training import job as recipes
 
 # %% [markdown]
@@ -41,18 +42,14 @@ from dft_lib.training import job as recipes
 #
 # An arm names a recipe (a module of `dft_lib.recipes`; `none`: the base model as it is) and the
 # pictures it may use (`data`); its `train` changes any of the values below for that arm alone, and
-# sets what only its recipe knows. `intervention` and `draw` belong to notebook 04. The synthetic
-# set is a small fixture in git.
+# sets what only its recipe knows. The synthetic set is a small fixture in git.
 
 # %% tags=["parameters"]
 base = params.smoke_base()
 arm = "dft"
-label = "DFT"
 recipe = "denoising"
 data = "notebooks/fixtures/synthetic"
 train = {}
-intervention = "none"
-draw = {}
 images = "balanced"
 data_share = 1.0
 target = None
@@ -73,7 +70,6 @@ caption_mixup = 0.0
 lowest_timestep = 0
 min_snr_gamma = None
 gradient_checkpointing = False
-training_seeds = [0]
 checkpoint_every = 10
 processes = 1
 out = "scratch/open/models"
@@ -108,11 +104,11 @@ out = "scratch/open/models"
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Finetune, globals())
-treatment = params.gather(params.Arm, globals())
+treatment = params.gather(ArmTraining, globals())
 chosen = recipes.settings_of(treatment, settings)
 if chosen is not None:
     index = examples.read_index(resolve(data), chosen.images)
-    rows = examples.select(index, chosen, training_seeds[0], base_settings.held_out)
+    rows = examples.select(index, chosen, base_settings.training_seeds[0], base_settings.held_out)
     display(rows.groupby("kind").head(2)[["kind", "prompt", "text", "weight"]])
 
 # %% [markdown]
@@ -169,5 +165,5 @@ if len(log):
 
 # %%
 manifest = adapters.read_manifest(resolve(out) / arm)
-assert manifest["seeds"] == (training_seeds if chosen is not None else [])
+assert manifest["seeds"] == (base_settings.training_seeds if chosen is not None else [])
 assert len(pd.read_csv(resolve(out) / arm / "losses.csv")) == len(log)

@@ -6,7 +6,7 @@ from diffusers import StableDiffusionPipeline
 from dft_lib.models import pipelines, sources
 from dft_lib.repro.noise import initial_noise
 from dft_lib.repro.paths import ROOT
-from dft_lib.repro.workspace import hash_of
+from dft_lib.repro.seals import hash_of
 from dft_lib.sampling.sampler import Sampler, make_scheduler
 from dft_lib.study.prompts import Request
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
+from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from dft_lib.models import sources
@@ -19,6 +20,7 @@ from dft_lib.study.params import Base
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU = torch.device("cpu")
+_TOKENS = ("tokenizer", "tokenizer_2")
 _said: set[str] = set()
 diffusers_logging.set_verbosity_error()  # it warns of things that are no news, at every load
 for quiet in (diffusers_logging, transformers_logging):
@@ -56,6 +58,32 @@ def start(threads: int, device: str, dtype: str) -> None:
     choose_device(device, dtype)
 
 
+def tokenizers(model: str) -> list[Any]:
+    """Load only the tokenizers of a pipeline, one per text encoder; no weights are read.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load`, or if a tokenizer is missing or damaged.
+    """
+    source = sources.find(model)
+    try:
+        there = DiffusionPipeline.load_config(source.name, **source.keywords)
+        parts = [name for name in _TOKENS if there.get(name, [None])[0]]
+        found = [
+            CLIPTokenizer.from_pretrained(source.name, subfolder=part, **source.keywords)
+            for part in parts
+        ]
+        if not found or min(map(len, found)) < 3:  # a start, an end and a word
+            raise ValueError("no words in it")
+        return found
+    except Exception as error:  # whatever a damaged folder, or no network, makes the loaders raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"the tokenizers of {model} could not be loaded ({reason}): mend base.model"
+        ) from error
+
+
 def load(model: str, *, device: str = "auto", dtype: str = "auto") -> Any:
     """Load a pipeline from a folder, or from the model hub at a pinned revision.
 
@@ -69,7 +97,9 @@ def load(model: str, *, device: str = "auto", dtype: str = "auto") -> Any:
     Returns
     -------
     diffusers.DiffusionPipeline
-        On its device, without progress bar and safety checker (screening does that work).
+        On its device, without progress bar. Without safety checker too: it blackens pictures, and
+        nobody counts whose. `dft_lib.image_sets.screening` rejects what the filter
+        ``base.steer.unsafe`` flags, and the audit counts it by group.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, ValidationError
 
 from dft_lib.repro.paths import resolve, show
-from dft_lib.repro.workspace import hash_of
+from dft_lib.repro.seals import hash_of
 from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.study.schema import Group, first_problem
 

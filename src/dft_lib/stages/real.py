@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from dft_lib.image_sets import real
-from dft_lib.repro import shards, workspace
+from dft_lib.image_sets import parquet, photographs, real
+from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
-from dft_lib.repro.paths import DATA, resolve, show
+from dft_lib.repro.paths import DATA, resolve
 from dft_lib.study.params import Base, Real
 from dft_lib.world import pictures
 from dft_lib.world import settings as worlds
@@ -25,12 +25,12 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     grid_path = resolve(settings.prompts) / "training.parquet"
     source = resolve(settings.source)
     drawn = worlds.describes(source)
-    photographs = [] if drawn else _photographs_in(source)
-    inputs = [grid_path, *([DATA / "art", source] if drawn else photographs)]
+    taken = [] if drawn or _empty(source) else parquet.files(source)
+    inputs = [grid_path, *([DATA / "art", source] if drawn else taken)]
     grid = real.read_grid(grid_path)
     out = resolve(settings.out)
-    key = [base.study_seed, base.target, settings.model_dump(), workspace.hash_of(*inputs)]
-    with workspace.workspace("real", out, key) as folder:
+    key = [base.study_seed, base.target, settings.model_dump(), seals.hash_of(*inputs)]
+    with workspace.hold("real", out, key) as folder:
         publish = folder / "publish"
         (publish / "shards").mkdir(parents=True, exist_ok=True)
         for left in (publish / "shards").glob("*.parquet"):  # of a killed run: drawn in seconds
@@ -38,11 +38,12 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
         parts: list[pd.DataFrame] = []
         if drawn:
             parts = _emoji(grid, settings, base.study_seed, publish / "shards")
-        elif photographs:
+        elif taken:
             parts = _photographs(grid, settings, base.study_seed, publish / "shards")
         index = _index(parts)
         index["weight"] = real.weigh(index, base.target)
         write_table(publish / shards.INDEX, index)
+        shards.write_card(publish, "shards/*.parquet")
         people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates()
         missing = [noun for noun in people if noun not in set(index["noun"])]
         if missing and parts:
@@ -61,15 +62,9 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     return index
 
 
-def _photographs_in(source: Path) -> list[Path]:
-    """List the shards of labelled photographs; none in a folder that holds only a README.md."""
-    if not source.is_dir():
-        raise FileNotFoundError(
-            f"{show(source)} is missing: mend real.source, or make it photographs: no pictures"
-        )
-    if {path.name for path in source.iterdir()} <= {README}:
-        return []
-    return shards.files(source)
+def _empty(source: Path) -> bool:
+    """Say whether a folder holds nothing but a README.md: a place for photographs, none yet."""
+    return source.is_dir() and {path.name for path in source.iterdir()} == {README}
 
 
 def _index(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -116,7 +111,8 @@ def _photographs(
     grid: pd.DataFrame, settings: Real, seed: int, folder: Path
 ) -> list[pd.DataFrame]:
     source = resolve(settings.source)
-    chosen = real.choose(source, grid, settings.images_per_profession, seed)
-    parts = real.write_set(folder, real.photographs(source, chosen))
+    chosen = photographs.choose(source, grid, settings.images_per_profession, seed)
+    drawn = photographs.photographs(source, chosen, settings.shard_size)
+    parts = real.write_set(folder, drawn)
     again = real.again(sorted(folder.glob("*.parquet")), "corpus", "oversampled")
     return parts + real.write_set(folder, again)

@@ -27,7 +27,7 @@ STEPS = ("corpus", "autoencoder", "raters", "tiny_sd", "report")
 def publish() -> None:
     """Copy what the study uses to ``data/``, and the report, file by file, to git's folder."""
     for name in ("tiny-sd", "raters"):
-        workspace.publish(stored.BUILD / name, DATA / name)
+        workspace.replace(stored.BUILD / name, DATA / name)
     for path in sorted((stored.BUILD / "report").iterdir()):
         shutil.copyfile(path, WORLD / "results" / path.name)
 

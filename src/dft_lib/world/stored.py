@@ -10,7 +10,7 @@ from pathlib import Path
 from diffusers import AutoencoderKL
 from pydantic import BaseModel
 
-from dft_lib.repro import workspace
+from dft_lib.repro import seals
 from dft_lib.repro.paths import WORLD
 
 BUILD = WORLD / "build"
@@ -19,7 +19,7 @@ BUILD = WORLD / "build"
 @contextmanager
 def state(stage: str, group: BaseModel, *inputs: Path) -> Iterator[Path]:
     """Name a training's checkpoint after all it depends on; remove it when the block ends well."""
-    text = f"{group.model_dump_json()} {workspace.hash_of(*inputs)}"
+    text = f"{group.model_dump_json()} {seals.hash_of(*inputs)}"
     path = BUILD / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.state.safetensors"
     yield path
     path.unlink(missing_ok=True)
