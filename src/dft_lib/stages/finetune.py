@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from dft_lib.models import adapters, pipelines
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve
 from dft_lib.study.arms import ArmTraining, part
@@ -31,7 +31,7 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: ArmTraining) -> pd
     used: list[str] = []
     if chosen is not None:
         used = adapters.read_manifest(data)["screened_by"]
-        key.append(workspace.hash_of(data / shards.INDEX))
+        key.append(seals.hash_of(data / shards.INDEX))
     costs = []
     with workspace.hold(f"finetune-{name}", out, key) as folder:
         publish = folder / "publish"
