@@ -19,7 +19,7 @@ from scipy import stats
 from scipy.special import expit
 
 from dft_lib.fairness import uncertainty
-from dft_lib.fairness.metrics import squared_gap
+from dft_lib.fairness.unbiased import squared_gap
 from dft_lib.figures import style
 from dft_lib.repro.paths import ROOT
 

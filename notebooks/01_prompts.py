@@ -110,7 +110,7 @@ axis.grid(visible=False)
 #    (`git checkout lexicon` undoes it.)
 # 2. How many images does the balanced set need if a third attribute with three groups is added?
 # 3. What would the template `"a photo of a {}"` do to *artist*? Which words fool
-#    `dft_lib.study.prompts.article`? Try *unidentified person* and *X-ray technician*.
+#    `dft_lib.study.articles.article`? Try *herbalist* and *SQL developer*.
 
 # %%
 written = [resolve(out) / "training.parquet", resolve(out) / "evaluation.parquet"]

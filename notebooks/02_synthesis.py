@@ -49,7 +49,8 @@ audit_file = "scratch/open/audit.json"
 #
 # Screening keeps an image of the balanced set if the *steering* raters see a person of the asked
 # profession, gender and tone (`unclear` is not good enough); of the unbalanced set, a person of the
-# profession; of the general set, the thing and nobody. These raters never judge a model: notebook 04
+# profession; of the general set, the thing and nobody. Where `base.steer` names a filter under
+# `unsafe` (photographs only), what it flags is rejected, and never shown. These raters never judge a model: notebook 04
 # uses others, which look at other evidence, and the library refuses to mix the two.
 
 # %%
@@ -66,7 +67,8 @@ index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 
 # %%
 style.use_style()
-firsts = index[(index["set"] == "balanced") & (index["replicate"] == 0)].index[:24]
+shown = (index["set"] == "balanced") & (index["verdict"] != screening.UNSAFE)
+firsts = index[shown & (index["replicate"] == 0)].index[:24]
 pictures = shards.pick(resolve(out), firsts)
 rows = {"balanced": {"first image of each prompt": pictures[:12]}}
 figure = sheets.sheet(rows | {"": {"first image of each prompt": pictures[12:]}})
@@ -105,6 +107,13 @@ figure = shares.representation(table, "gender")
 
 # %%
 figure = shares.representation(table, "skin_tone")
+
+# %% [markdown]
+# A filter of unsafe pictures skews too (they flag women and bare skin more often): how many of each
+# group it rejected. Without a filter, as here, the table is empty.
+
+# %%
+audit.flagged(index, base_settings.target)
 
 # %% [markdown]
 # The control set `unbalanced` is what the base model draws when no group is named, cut to the same

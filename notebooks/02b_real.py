@@ -30,8 +30,10 @@ from dft_lib.study import params
 #
 # Small values; output in `scratch/`. The prompts are a fixture in git.
 #
-# `source` may also be a folder of labelled photographs (Parquet shards with columns `noun, kind,
-# gender, skin_tone`). Photographs give `corpus`, `oversampled` and `general` only: nobody can draw
+# `source` may also be a folder of labelled photographs: Parquet files with the columns `image`
+# (the bytes of a PNG, JPEG or WebP file), `kind, noun, gender, skin_tone`, as
+# `datasets.Dataset.to_parquet` writes them. They are turned upright and cut at the centre to
+# squares; `docs/measurement.md` says what else is done to them. Photographs give `corpus`, `oversampled` and `general` only: nobody can draw
 # the art, and recolouring faces in photographs is out of scope. `None`: no pictures at all.
 
 # %% tags=["parameters"]

@@ -33,7 +33,7 @@ from transformers import (
 from dft_lib.image_sets import examples, latents
 from dft_lib.models import pipelines
 from dft_lib.recipes import adversarial, alignment, concept_editing, iterated
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import ROOT
 from dft_lib.sampling.sampler import SamplingSettings
@@ -345,6 +345,7 @@ def small_study(study, tmp_path, monkeypatch) -> Callable[..., SmallStudy]:
     """Return a function from a model's folder to a small study, with panels that are stubs."""
     for module in (workspace, latents):
         monkeypatch.setattr(module, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     for module in (concept_editing, iterated, stage):
         monkeypatch.setattr(module, "Panel", HashPanel)
     monkeypatch.setattr(iterated.screening, "screen", every_other)

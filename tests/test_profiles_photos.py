@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 
 from dft_lib.image_sets import latents
 from dft_lib.raters.photographs.colour_layout import ColourLayout
-from dft_lib.repro import workspace
+from dft_lib.repro import places, workspace
 from dft_lib.repro.paths import NOTEBOOKS, ROOT
 from dft_lib.runner import notebook
 from dft_lib.stages import evaluate, synthesis
@@ -98,6 +98,7 @@ def run(name, chosen, arm=None):
 def test_all_five_notebooks(profile, shaped_model, tmp_path, monkeypatch):
     for module in (workspace, latents):
         monkeypatch.setattr(module, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     for module in (synthesis, evaluate):
         monkeypatch.setattr(module, "Panel", Guesses)
     torch.set_num_threads(2)

@@ -10,7 +10,7 @@ import pytest
 
 from dft_lib.image_sets import real
 from dft_lib.raters.panel import Panel
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import ROOT
 from dft_lib.stages.real import collect_real
@@ -56,6 +56,7 @@ def collect(base, grid, tmp_path_factory):
         } | changes  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(workspace, "SCRATCH", folder / "scratch")
+            patch.setattr(places, "ROOT", folder)
             return folder / name, collect_real(base, Real.model_validate(chosen))
 
     return run

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from dft_lib.models import adapters, pipelines
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import places, shards, workspace
 from dft_lib.sampling import drawing
 from dft_lib.sampling.sampler import Sampler
 from dft_lib.stages.evaluate import evaluate_arm
@@ -87,6 +87,7 @@ def test_training_records_who_screened_its_set(study, random_model, tmp_path, mo
     from dft_lib.repro.paths import NOTEBOOKS
 
     monkeypatch.setattr(workspace, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     base = study.base.model_copy(update={"model": str(random_model)})
     settings = study.finetune.model_copy(
         update={

@@ -182,6 +182,17 @@ class Sampler:
 
 
 def pixels(images: torch.Tensor) -> np.ndarray:
-    """Turn decoded images, float (n, 3, h, w) in [-1, 1], into uint8 (n, h, w, 3)."""
+    """Turn decoded images, float (n, 3, h, w) in [-1, 1], into uint8 (n, h, w, 3).
+
+    Raises
+    ------
+    FloatingPointError
+        If a value is not finite; clamped, it would be a black picture that is rated like another.
+    """
+    if not bool(torch.isfinite(images).all()):
+        raise FloatingPointError(
+            "the model drew values that are not finite: its weights are damaged or overflow in "
+            "half precision; make base.dtype float32 or bfloat16, or train the arm again"
+        )
     levels = (images.float() / 2 + 0.5).clamp(0, 1).mul(255).round()
     return levels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -10,8 +10,9 @@ import pandas as pd
 
 from dft_lib.interventions.base import Setting, open_intervention
 from dft_lib.models import adapters, pipelines
+from dft_lib.raters.base import UNSAFE
 from dft_lib.raters.panel import Panel
-from dft_lib.repro import workspace
+from dft_lib.repro import shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve, show
 from dft_lib.sampling import drawing
@@ -51,9 +52,11 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
         workspace.hash_of(grid_path),
         workspace.hash_of(models),
     ]
-    with workspace.workspace(f"evaluate-{name}", out, key) as folder:
+    with workspace.hold(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
         panel = open_judges(base.judge, settings.features)  # or stop now
+        filters = {a: name for a, name in base.steer.items() if a == UNSAFE}
+        Panel(filters)
         parts = []
         for seed in base.training_seeds if manifest["training"] is not None else [-1]:
             name_of_seed = f"seed-{seed}" if seed >= 0 else "base"
@@ -68,7 +71,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
                 publish / name_of_seed,
                 settings.shard_size,
                 about | {"seed": seed},
-                partial(_open_rating, base.judge, settings.features),
+                partial(_open_rating, base.judge, settings.features, filters),
                 folder / "ratings" / name_of_seed,
             )  # fmt: skip
             drawing.draw_shards(
@@ -82,6 +85,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
         write_table(publish / "ratings.parquet", ratings)
         seen = vectors.round(4).assign(sha256=ratings["sha256"])
         write_table(publish / "features.parquet", seen)
+        shards.write_card(publish, "*/*.parquet")
         about_arm: dict[str, Any] = {"arm": name, "judges": base.judge, "raters": panel.about()}
         about_arm |= {"intervention": arm.intervention, "cost": manifest["cost"]}
         about_arm |= {"evaluations_per_step": intervention.evaluations}
@@ -98,11 +102,16 @@ def open_judges(members: dict[str, str], features: str) -> Panel:
     return panel
 
 
-def _open_rating(members: dict[str, str], features: str) -> drawing.Rate:
-    panel = Panel(members, others=[features])
+def _open_rating(members: dict[str, str], features: str, filters: dict[str, str]) -> drawing.Rate:
+    """Open the judges, and the study's filter of unsafe pictures, which is asked but judges none.
+
+    What it flags is rated like the rest: left out, it would skew the shares of groups.
+    """
+    panels = [Panel(members, others=[features]), *([Panel(filters)] if filters else [])]
 
     def rate(pictures: np.ndarray) -> pd.DataFrame:
-        vectors = pd.DataFrame(panel.features_of(features, pictures)).add_prefix("feature_")
-        return pd.concat([panel.rate(pictures).add_prefix("rated_"), vectors], axis=1)
+        vectors = pd.DataFrame(panels[0].features_of(features, pictures)).add_prefix("feature_")
+        answers = [p.rate(pictures).add_prefix("rated_") for p in panels]
+        return pd.concat([*answers, vectors], axis=1)
 
     return rate

@@ -33,7 +33,7 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: ArmTraining) -> pd
         used = adapters.read_manifest(data)["screened_by"]
         key.append(workspace.hash_of(data / shards.INDEX))
     costs = []
-    with workspace.workspace(f"finetune-{name}", out, key) as folder:
+    with workspace.hold(f"finetune-{name}", out, key) as folder:
         publish = folder / "publish"
         logs = []
         for seed in base.training_seeds if chosen is not None else []:

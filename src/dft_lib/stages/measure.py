@@ -13,6 +13,7 @@ from dft_lib.evaluation.calibration import Calibration
 from dft_lib.evaluation.headline import METRICS, read_results
 from dft_lib.repro.files import write_json, write_table, write_text
 from dft_lib.repro.paths import resolve
+from dft_lib.repro.places import require_writable
 from dft_lib.study.arms import ArmShown, references
 from dft_lib.study.params import Base, Measure
 
@@ -37,6 +38,9 @@ def measure(base: Base, settings: Measure, arms: Mapping[str, ArmShown]) -> Meas
         With one sentence, if an arm was not evaluated, or a file does not fit the others.
     """
     folder, results = resolve(settings.ratings), resolve(settings.results)
+    written = [f"{name}.{kind}" for name in arms for kind in ("csv", "json")]
+    for file in (*written, METRICS, "table.csv", "table.md"):
+        require_writable(results / file, "measure")
     for name, arm in arms.items():
         about, ratings = read_about(folder / name), read_ratings(folder / name)
         table = tables.per_prompt(ratings, base.target, base.training_seeds, base.held_out)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from dft_lib.models import pipelines
+from dft_lib.models.conditioning import require_distinct
+from dft_lib.repro import workspace
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
 from dft_lib.study import lexicon, prompts
@@ -11,7 +14,10 @@ from dft_lib.study.params import Base, Prompts
 
 
 def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """01: write the training and the evaluation grid; return both."""
+    """01: write the training and the evaluation grid; return both.
+
+    Stops where the base model's text encoder cannot read a prompt, or tell two apart.
+    """
     words = lexicon.load(settings.lexicon_folder)
     for attribute, shares in base.target.items():
         if list(shares) != list(words.words(attribute)):
@@ -19,8 +25,21 @@ def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFr
                 f"base.target.{attribute} names {', '.join(shares)}, but groups.csv has "
                 f"{', '.join(words.words(attribute))}: make them the same, in the same order"
             )
+    out = resolve(settings.out)
+    key = [
+        base.model_dump(),
+        settings.model_dump(),
+        workspace.hash_of(resolve(settings.lexicon_folder)),
+    ]
     training_grid = prompts.training_grid(words, settings)
     evaluation_grid = prompts.evaluation_grid(words, settings, base.held_out)
-    write_table(resolve(settings.out) / "training.parquet", training_grid)
-    write_table(resolve(settings.out) / "evaluation.parquet", evaluation_grid)
+    both = pd.concat([training_grid, evaluation_grid])
+    require_distinct(
+        pd.concat([both["prompt"], both["caption"]]),
+        pipelines.tokenizers(base.model, base.revision),
+    )
+    with workspace.hold("prompts", out, key) as folder:
+        write_table(folder / "publish" / "training.parquet", training_grid)
+        write_table(folder / "publish" / "evaluation.parquet", evaluation_grid)
+        workspace.publish(folder / "publish", out)
     return training_grid, evaluation_grid

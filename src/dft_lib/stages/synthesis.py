@@ -13,6 +13,7 @@ from dft_lib.raters.panel import Panel
 from dft_lib.repro import shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve
+from dft_lib.repro.places import require_writable
 from dft_lib.sampling import drawing
 from dft_lib.sampling.workers import Engine
 from dft_lib.study import prompts
@@ -25,6 +26,7 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     """02: draw the training grid with the teacher, screen, weight, audit; return the index."""
     pipelines.start(base.threads, base.device, base.dtype)
     Panel(base.steer)  # or stop now
+    require_writable(resolve(settings.audit_file), "synthesis")
     grid_path = resolve(settings.prompts) / "training.parquet"
     grid = prompts.read_grid(grid_path)
     barred = screening.forbidden(grid["prompt"], settings.forbidden_terms)
@@ -38,7 +40,7 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     about = {"arm": "", **pipelines.record(model, revision)}
     key = [about, base.model_dump(), settings.model_dump(), workspace.hash_of(grid_path)]
     out = resolve(settings.out)
-    with workspace.workspace("synthesis", out, key) as folder:
+    with workspace.hold("synthesis", out, key) as folder:
         task = drawing.Drawing(
             partial(drawing.open_model, base, model, revision, images=int(grid["images"].sum())),
             grid,
@@ -55,13 +57,15 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
         index["verdict"] = screening.match_size(index)
         index["weight"] = screening.weigh(index, base.target, settings.minimum_per_cell)
         write_table(folder / "publish" / shards.INDEX, index)
+        shards.write_card(folder / "publish", "shards/*.parquet")
         write_json(
             folder / "publish" / "manifest.json",
             {"screened_by": sorted(set(base.steer.values())), **about},
         )
         workspace.publish(folder / "publish", out)
         table = audit.representation(index, base.target)
-        write_json(resolve(settings.audit_file), audit.summary(table, index))
+        unsafe = audit.flagged(index, base.target)
+        write_json(resolve(settings.audit_file), audit.summary(table, index, unsafe))
     return index
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from dft_lib.repro.paths import ROOT, show
-from dft_lib.study import profiles
+from dft_lib.study import profiles, wordlist
 from dft_lib.study.arms import Arm, ArmShown, require_fit
 from dft_lib.study.schema import (
     Group,
@@ -87,6 +87,22 @@ class Prompts(Group):
     professions: Annotated[int, Field(ge=0)]
     out: str
 
+    @model_validator(mode="after")
+    def _templates_hold_their_place(self) -> Prompts:
+        for field in ("train_templates", "evaluation_templates"):
+            templates = getattr(self, field)
+            for template in templates:
+                rest = template.replace("{a}", "{}")
+                if rest.count("{}") != 1 or set("{}") & set(rest.replace("{}", "")):
+                    raise ValueError(
+                        f"{field} holds {template!r}: write the place of the noun exactly once, "
+                        "as {a} (with an article) or {} (without)"
+                    )
+            keys = [wordlist.key(template) for template in templates]
+            if len(set(keys)) < len(keys):
+                raise ValueError(f"{field} holds the same template twice: remove one")
+        return self
+
 
 class Synthesis(Group):
     """02: who draws the training pictures, and how they are screened."""
@@ -156,6 +172,19 @@ class Params(Group):
     measure: Measure
     figures: Figures
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _outputs_lie_below_the_root(self) -> Params:
+        for name in type(self).model_fields:
+            group = getattr(self, name)
+            for field in ("out", "results", "audit_file", "metrics_file"):
+                place = Path(getattr(group, field, "a/file"))
+                if place.is_absolute() or ".." in place.parts or not place.parts:
+                    raise ValueError(
+                        f"{name}.{field} is {str(getattr(group, field))!r}: name a place below "
+                        "the root, such as results or models"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _arms_fit(self) -> Params:

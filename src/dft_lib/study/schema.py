@@ -19,7 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Group(BaseModel):
     """A group of parameters: strict types, no unknown keys, not changed after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(allow_inf_nan=False, extra="forbid", strict=True, frozen=True)
 
 
 def require_sum(field: str, shares: dict[str, float]) -> None:

@@ -209,7 +209,7 @@ def build_notebook(chosen: settings.Settings) -> None:
 def publish(chosen: settings.Settings) -> None:
     """Copy what the study uses into ``data/``."""
     for name in ("tiny-sd", "raters"):
-        workspace.publish(BUILD / name, DATA / name)
+        workspace.replace(BUILD / name, DATA / name)
 
 
 STAGES = {
