@@ -182,6 +182,17 @@ class Sampler:
 
 
 def pixels(images: torch.Tensor) -> np.ndarray:
-    """Turn decoded images, float (n, 3, h, w) in [-1, 1], into uint8 (n, h, w, 3)."""
+    """Turn decoded images, float (n, 3, h, w) in [-1, 1], into uint8 (n, h, w, 3).
+
+    Raises
+    ------
+    FloatingPointError
+        If one is not finite: it would become a black picture that is recorded and rated.
+    """
+    if not images.isfinite().all():
+        raise FloatingPointError(
+            "the model draws pixels that are not finite numbers: its weights or adapters are "
+            "damaged, or base.dtype is too narrow for it (float16 overflows; try bfloat16)"
+        )
     levels = (images.float() / 2 + 0.5).clamp(0, 1).mul(255).round()
     return levels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
