@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any, TextIO
 import jupytext
 import nbformat
 import papermill
+import psutil
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
@@ -161,6 +164,13 @@ def main() -> None:
         run(NOTEBOOKS / f"{arguments.name}.py", values, out, stderr=Terminal(sys.stderr))
     except PapermillExecutionError as error:
         sys.exit(f"{arguments.name}: {error.ename}: {error.evalue}\n(see {show(out)})")
+    except DeadKernelError:
+        disk, memory = shutil.disk_usage(ROOT).free, psutil.virtual_memory().available
+        sys.exit(
+            f"{arguments.name}: the kernel was ended from outside, as happens where memory or disk "
+            f"run out (now free: {memory / 1e9:.1f} GB of memory, {disk / 1e9:.1f} GB of disk): "
+            "make room or lower base.batch_size, then run again (finished work is kept)"
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"{arguments.name}: {error}")
 
