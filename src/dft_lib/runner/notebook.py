@@ -167,7 +167,7 @@ def main() -> None:
     except DeadKernelError:
         disk, memory = shutil.disk_usage(ROOT).free, psutil.virtual_memory().available
         sys.exit(
-            f"{arguments.name}: the kernel was ended from outside, as happens where memory or disk "
+            f"{arguments.name}: the kernel was ended from outside, as where memory or disk "
             f"run out (now free: {memory / 1e9:.1f} GB of memory, {disk / 1e9:.1f} GB of disk): "
             "make room or lower base.batch_size, then run again (finished work is kept)"
         )
