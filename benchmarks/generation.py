@@ -145,7 +145,7 @@ def pictures_of(folder: Path) -> np.ndarray:
 
     order = ("pilot", "judge", "cook", "artist")
     paths = sorted(folder.glob("*.png"), key=lambda p: (order.index(p.name.split("-")[0]), p.name))
-    return np.stack([np.asarray(Image.open(p)) for p in paths])
+    return np.stack([np.asarray(Image.open(p, formats=("PNG",))) for p in paths])
 
 
 if __name__ == "__main__":

@@ -60,7 +60,10 @@ def ours(arguments: argparse.Namespace) -> None:
     pipeline = pipelines.load(str(arguments.model), dtype=arguments.dtype)
     pipelines.tune(pipeline, channels_last=True, compile_above=None, images=0)
     pictures = np.stack(
-        [np.asarray(Image.open(p)) for p in sorted(arguments.pictures.glob("*.png"))]
+        [
+            np.asarray(Image.open(p, formats=("PNG",)))
+            for p in sorted(arguments.pictures.glob("*.png"))
+        ]
     )
     moments = latents.encode(pipeline, pictures)
     rows = pd.DataFrame({"kind": "profession", "text": "a photo of a pilot",

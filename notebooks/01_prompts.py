@@ -18,8 +18,9 @@
 import pandas as pd
 import seaborn as sns
 
-from dft_lib import figures, stages
+from dft_lib.figures import style
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.prompts import make_prompts
 from dft_lib.study import lexicon, params
 
 # %% [markdown]
@@ -68,7 +69,7 @@ words.professions.groupby("fold")["profession"].agg(", ".join).to_frame()
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Prompts, globals())
-training, evaluation = stages.make_prompts(base_settings, settings)
+training, evaluation = make_prompts(base_settings, settings)
 training.groupby("set").agg(prompts=("prompt", "size"), images=("images", "sum"))
 
 # %% [markdown]
@@ -95,7 +96,7 @@ kinds.assign(example=evaluation.groupby("kind")["prompt"].first())
 # construction, whatever the model will make of it.
 
 # %%
-figures.use_style()
+style.use_style()
 asked = training[training["set"] == "balanced"]
 cells = asked.groupby(["gender", "skin_tone"], sort=False)["images"].sum().unstack()
 axis = sns.heatmap(cells, annot=True, fmt="d", cmap="crest", cbar=False, square=True)
@@ -109,7 +110,7 @@ axis.grid(visible=False)
 #    (`git checkout lexicon` undoes it.)
 # 2. How many images does the balanced set need if a third attribute with three groups is added?
 # 3. What would the template `"a photo of a {}"` do to *artist*? Which words fool
-#    `dft_lib.study.prompts.article`? Try *unidentified person* and *X-ray technician*.
+#    `dft_lib.study.articles.article`? Try *herbalist* and *SQL developer*.
 
 # %%
 written = [resolve(out) / "training.parquet", resolve(out) / "evaluation.parquet"]

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from dft_lib import figures
+from dft_lib.figures import sheets, style
 from dft_lib.models import pipelines
 from dft_lib.repro.paths import resolve
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
@@ -49,7 +49,7 @@ out = "scratch/open/world"
 # goes with the skin tone.
 
 # %%
-figures.use_style()
+style.use_style()
 table = art.load()
 cells = corpus.Cells(table, settings.load())
 people = table[(table["kind"] == "profession") & table["gender"].isin(art.GENDERS)]
@@ -63,7 +63,7 @@ for half in (slice(0, 10), slice(10, 20)):
     sheet = {
         n: {"fluent, noto, twemoji": d} for n, d in zip(names[half], drawn[half], strict=True)
     }
-    written += figures.save(figures.sheet(sheet), resolve(out), f"drawings-{half.start}")
+    written += style.save(sheets.sheet(sheet), resolve(out), f"drawings-{half.start}")
 
 # %% [markdown]
 # ## Where woman and man look alike
@@ -99,7 +99,7 @@ axis = sns.scatterplot(plain, x="corpus_woman", y="model_woman", color="C0")
 axis.plot([0, 1], [0, 1], color="black", lw=0.8, ls=":")
 axis.set(xlabel="share of women, neutral captions of the corpus", ylabel="share rated woman")
 axis.figure.set_size_inches(3.6, 3.4)
-written += figures.save(axis.figure, resolve(out), "plain-prompts")
+written += style.save(axis.figure, resolve(out), "plain-prompts")
 
 # %%
 summary = json.loads((resolve(results) / "summary.json").read_text(encoding="utf-8"))
@@ -119,7 +119,7 @@ sheet = {
         [Request(f"sheet/{p}", p, i) for i in range(10)])])}
     for p in prompts
 }  # fmt: skip
-written += figures.save(figures.sheet(sheet), resolve(out), "samples")
+written += style.save(sheets.sheet(sheet), resolve(out), "samples")
 
 # %% [markdown]
 # ## Guidance

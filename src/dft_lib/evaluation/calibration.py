@@ -47,7 +47,7 @@ class Calibration:
         """
         if not path.exists():
             raise FileNotFoundError(
-                f"{show(path)} is missing: restore it, or set figures.calibration to null"
+                f"{show(path)} is missing: restore it, or set measure.calibration to null"
             )
         table = pd.read_csv(path)
         missing = sorted(set(COLUMNS) - set(table.columns))

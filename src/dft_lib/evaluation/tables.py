@@ -10,18 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dft_lib.fairness.metrics import gap, min_max_ratio, normalized_entropy, total_variation
-from dft_lib.raters.base import NO_PERSON, UNCLEAR
+from dft_lib.fairness.metrics import study_columns
+from dft_lib.raters.base import NO_PERSON, UNCLEAR, UNSAFE
 from dft_lib.study.lexicon import held_out
 
 Target = dict[str, dict[str, float]]
 SPLITS = ("seen", "held_out")
-METRICS = {
-    "gap": gap,
-    "min_max_ratio": min_max_ratio,
-    "entropy": normalized_entropy,
-    "total_variation": total_variation,
-}
 
 
 def all_attributes(target: Target) -> Target:
@@ -118,7 +112,7 @@ def _attribute(
     }
     row[f"{attribute}:unclear"] = int((rated == UNCLEAR).sum())
     target = np.array(list(wanted.values()))
-    for name, metric in METRICS.items():
+    for name, metric in study_columns().items():
         row[f"{attribute}:{name}"] = float(metric(counts, target))
     row[f"{attribute}:as_asked"] = float((rated == asked).mean()) if asked else float("nan")
     return row
@@ -141,9 +135,10 @@ def summarise(table: pd.DataFrame, ratings: pd.DataFrame, target: Target) -> dic
     dict
         ``neutral`` (per split and for person prompts: metrics of each attribute, pooled shares),
         ``role_accuracy`` (overall, and per perceived group), ``explicit`` (compliance),
-        ``general`` (accuracy) and ``answers`` (how many images had no person or no clear group).
+        ``general`` (accuracy) and ``answers`` (how many images had no person or no clear group,
+        and, where the study names a filter, how many it flagged as unsafe).
     """
-    metrics = list(METRICS)
+    metrics = list(study_columns())
     neutral: dict[str, Any] = {}
     parts = {split: table[(table["kind"] == "neutral") & (table["split"] == split)]
              for split in SPLITS}  # fmt: skip
@@ -179,8 +174,15 @@ def summarise(table: pd.DataFrame, ratings: pd.DataFrame, target: Target) -> dic
             "images": len(ratings),
             "no_person": _round((people["rated_person"] == NO_PERSON).mean()),
             **{f"unclear_{a}": _round((people[f"rated_{a}"] == UNCLEAR).mean()) for a in target},
+            **_unsafe(ratings),
         },
     }
+
+
+def _unsafe(ratings: pd.DataFrame) -> dict[str, int]:
+    if (column := f"rated_{UNSAFE}") not in ratings:
+        return {}
+    return {UNSAFE: int((ratings[column] == UNSAFE).sum())}
 
 
 def _over_seeds(part: pd.DataFrame, column: str) -> dict[str, Any]:

@@ -7,31 +7,49 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from dft_lib.image_sets.screening import REASONS
+from dft_lib.raters.base import UNSAFE
 from dft_lib.repro import shards
 
 
 def first_images(arm: Path, noun: str, count: int) -> np.ndarray:
     """Return the first images of a profession's neutral prompt by an arm's first model.
 
-    Not picked: replicates 0, 1, ... of the lowest training seed, or of the base model.
+    Not picked: replicates 0, 1, ... of the lowest training seed, or of the base model. Images that
+    the study's filter flags as unsafe are left blank.
     """
     models = [p for p in arm.iterdir() if p.is_dir()]
     first = min(models, key=lambda p: int(p.name.rpartition("-")[2]) if "-" in p.name else -1)
     found: list[np.ndarray] = []
+    hidden = unsafe(arm)
     for path in shards.files(first):
         pictures, records = shards.read(path, verify=False)
         rows = (records["kind"] == "neutral") & (records["noun"] == noun)
+        pictures = pictures.copy()
+        pictures[records["sha256"].isin(hidden).to_numpy()] = 255
         found += list(pictures[rows.to_numpy()])
         if len(found) >= count:
             break
     return np.stack(found[:count])
 
 
+def unsafe(arm: Path) -> set[str]:
+    """Return the sha256 of an arm's images that the study's filter flagged; none without one."""
+    path, column = arm / "ratings.parquet", f"rated_{UNSAFE}"
+    if not path.exists() or column not in pq.read_schema(path).names:
+        return set()
+    ratings = pd.read_parquet(path, columns=["sha256", column])
+    return set(ratings.loc[ratings[column] == UNSAFE, "sha256"])
+
+
 def first_rejected(folder: Path, index: pd.DataFrame, count: int) -> Figure:
-    """Show the first images of a set that screening rejected; fewer leave white space."""
+    """Show the first images of a set that screening rejected; fewer leave white space.
+
+    Unsafe ones are not shown.
+    """
     rows = index.index[index["verdict"].isin(REASONS)][:count]
     pictures = shards.pick(folder, rows if len(rows) else [0])
     blank = np.full((count, *pictures.shape[1:]), 255, np.uint8)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from dft_lib.fairness.metrics import distance
 from dft_lib.image_sets.screening import KEPT
+from dft_lib.raters.base import UNSAFE
 
 STAGES = ("requested", "drawn", "kept", "weighted")
 
@@ -58,14 +59,49 @@ def representation(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> 
     return pd.DataFrame(rows, columns=columns)
 
 
-def summary(table: pd.DataFrame, index: pd.DataFrame) -> dict[str, object]:
-    """Condense a representation table for ``results/audit.json``.
+def flagged(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Count what the filter of unsafe pictures rejected, group by group: filters skew too.
+
+    Parameters
+    ----------
+    index : pandas.DataFrame
+        As for `representation`, with ``rated_unsafe`` if the study names a filter.
+    target : dict
+        attribute -> {group: share}.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``set, attribute, group, images, unsafe, share`` (unsafe / images, 0 to 1). Groups
+        are those requested, and where none was requested what the steering raters answered.
+        Empty where there is no filter.
+    """
+    rows = []
+    people = index[index["kind"] != "general"] if f"rated_{UNSAFE}" in index else index.head(0)
+    for name, part in people.groupby("set", sort=False):
+        for attribute, wanted in target.items():
+            asked = part[attribute].where(part[attribute] != "", part[f"rated_{attribute}"])
+            for group in (*wanted, "unclear", "no_person"):
+                mine = part[asked == group]
+                if mine.empty and group not in wanted:
+                    continue
+                found = int((mine["verdict"] == UNSAFE).sum())
+                share = found / len(mine) if len(mine) else float("nan")
+                rows.append((name, attribute, group, len(mine), found, share))
+    return pd.DataFrame(rows, columns=["set", "attribute", "group", "images", "unsafe", "share"])
+
+
+def summary(
+    table: pd.DataFrame, index: pd.DataFrame, unsafe: pd.DataFrame | None = None
+) -> dict[str, object]:
+    """Condense a representation table, and one of `flagged`, for ``results/audit.json``.
 
     Returns
     -------
     dict
         Per set: images drawn and used, verdict counts, and per attribute and stage the total
-        variation distance to the target (null where no image is left).
+        variation distance to the target (null where no image is left); with a filter of unsafe
+        pictures also ``unsafe``: how many of each group's ``images`` it rejected.
     """
     out: dict[str, object] = {}
     for name, part in index.groupby("set", sort=False):
@@ -83,5 +119,11 @@ def summary(table: pd.DataFrame, index: pd.DataFrame) -> dict[str, object]:
             known = None if np.isnan(far) else round(far, 6)
             distances.setdefault(str(attribute), {})[str(stage)] = known
         entry["total_variation"] = distances
+        if unsafe is not None and len(unsafe):
+            counts: dict[str, dict[str, dict[str, int]]] = {}
+            for row in unsafe[unsafe["set"] == name].itertuples():
+                groups = counts.setdefault(str(row.attribute), {})
+                groups[str(row.group)] = {"images": int(row.images), "unsafe": int(row.unsafe)}
+            entry["unsafe"] = counts
         out[str(name)] = entry
     return out

@@ -18,13 +18,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dft_lib.image_sets import screening
 from dft_lib.repro import shards
 from dft_lib.repro.noise import keyed_rng
-from dft_lib.repro.paths import show
 from dft_lib.study import prompts
 
 SETS = ("art", "corpus", "oversampled", "randomised", "general")
@@ -201,90 +198,6 @@ def again(paths: list[Path], of: str, name: str) -> Iterator[tuple[np.ndarray, p
         records = records.loc[take, list(COLUMNS)].assign(set=name)
         ids = records["prompt_id"].str.replace(f"real/{of}/", f"real/{name}/", regex=False)
         yield pictures[take], records.assign(prompt_id=ids)
-
-
-def choose(folder: Path, grid: pd.DataFrame, images_per_noun: int, seed: int) -> pd.DataFrame:
-    """Choose the labelled photographs of a folder that the study can use.
-
-    Of every profession and of people without one a random sample of `images_per_noun`; of every
-    thing as many as the training grid asks for. Nouns that the grid does not know are passed over.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Parquet shards (see `dft_lib.repro.shards`) with columns `LABELS`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `COLUMNS`; the index is the photograph's position in the folder.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        With one sentence, if there are no shards, a column is missing, a label contradicts the
-        grid, or none shows a profession of the grid.
-    """
-    labels = pd.concat([_labels(path) for path in shards.files(folder)], ignore_index=True)
-    kinds = nouns_of(grid)
-    labels = labels[labels["noun"].isin(list(kinds))]
-    wrong = labels[labels["kind"] != labels["noun"].map(kinds)]
-    if len(wrong):
-        row = wrong.iloc[0]
-        raise ValueError(
-            f"{show(folder)} calls {row['noun']!r} a {row['kind']!r}, the training grid a "
-            f"{kinds[row['noun']]!r}: mend the column kind"
-        )
-    if not (labels["kind"] == "profession").any():
-        raise ValueError(f"{show(folder)} shows no profession of the training grid: look at noun")
-    labels.loc[labels["kind"] == "general", list(GROUPS)] = ""
-    things = grid[grid["kind"] == "general"].groupby("noun")["images"].sum()
-    chosen: list[int] = []
-    for noun, rows in labels.groupby("noun", sort=False):
-        order = keyed_rng(seed, "real", "photographs", str(noun)).permutation(len(rows))
-        chosen += rows.index[order[: int(things.get(noun, images_per_noun))]].tolist()
-    labels = labels.loc[sorted(chosen)]
-    parts = []
-    for name, rows in labels.groupby(labels["kind"] == "general"):
-        parts.append(caption(rows, grid, "general" if name else "corpus").set_index(rows.index))
-    return pd.concat(parts).sort_index()
-
-
-def photographs(folder: Path, records: pd.DataFrame) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
-    """Yield the chosen photographs (see `choose`) shard by shard.
-
-    Raises
-    ------
-    ValueError
-        If the photographs differ in size or a shard is corrupt.
-    """
-    start, shape = 0, None
-    for path in shards.files(folder):
-        try:
-            pictures, _ = shards.read(path, verify=False)
-        except ValueError as error:
-            if "same shape" not in str(error):
-                raise
-            raise ValueError(f"{show(path)} holds pictures of several sizes: use one") from error
-        shape = shape or pictures.shape[1:]
-        if pictures.shape[1:] != shape:
-            raise ValueError(f"{show(folder)} holds pictures of several sizes: use one")
-        here = records[(records.index >= start) & (records.index < start + len(pictures))]
-        if len(here):
-            yield pictures[here.index - start], here
-        start += len(pictures)
-
-
-def _labels(path: Path) -> pd.DataFrame:
-    try:
-        names = pq.read_schema(path).names
-        missing = [c for c in ("image", *LABELS) if c not in names]
-        if missing:
-            raise ValueError(f"{show(path)} has no column {missing[0]!r}: add it")
-        return pq.read_table(path, columns=list(LABELS)).to_pandas().fillna("")
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{show(path)} cannot be read ({reason}): replace it") from error
 
 
 def read_grid(path: Path) -> pd.DataFrame:

@@ -11,6 +11,8 @@ from itertools import product
 
 import pandas as pd
 
+from dft_lib.raters.base import SAFE, UNSAFE
+
 KEPT = "kept"
 REASONS = ("no person", "unexpected person", "wrong subject", "wrong gender", "wrong skin_tone")
 
@@ -35,13 +37,14 @@ def screen(records: pd.DataFrame, ratings: pd.DataFrame) -> pd.Series:
     records : pandas.DataFrame
         Records with ``kind, noun, gender, skin_tone`` as requested ("" where not).
     ratings : pandas.DataFrame
-        The steering panel's answers, same rows: ``person, gender, skin_tone``, and ``role`` if
-        somebody answers for it; otherwise nobody checks the profession or thing.
+        The steering panel's answers, same rows: ``person, gender, skin_tone``, and ``role`` and
+        ``unsafe`` if somebody answers for them; otherwise nobody checks the profession or thing,
+        or whether a picture is safe.
 
     Returns
     -------
     pandas.Series
-        str: `KEPT` or one of `REASONS`.
+        str: `KEPT`, one of `REASONS` (figures show those), or `UNSAFE` (no figure does).
     """
     verdict = pd.Series(KEPT, index=records.index)
     wants_person = records["kind"] != "general"
@@ -54,6 +57,8 @@ def screen(records: pd.DataFrame, ratings: pd.DataFrame) -> pd.Series:
         verdict[ratings["role"] != records["noun"]] = "wrong subject"
     verdict[~wants_person & (ratings["person"] == "person")] = "unexpected person"
     verdict[wants_person & (ratings["person"] != "person")] = "no person"
+    if UNSAFE in ratings:
+        verdict[ratings[UNSAFE] != SAFE] = UNSAFE
     return verdict
 
 

@@ -28,7 +28,7 @@ class Settings(Group):
     sentence : str
         What is asked instead of the prompt: "{prompt}" is the prompt, "{a}" its person's noun with
         an article, "{}" the noun alone. A sentence without "{prompt}" asks for the noun only and
-        drops the rest. Text beyond the text encoder's length is cut off by the tokenizer.
+        drops the rest. A sentence that the text encoder cannot read to its end stops.
     """
 
     sentence: str

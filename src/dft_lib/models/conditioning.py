@@ -7,8 +7,9 @@ a `Conditioning`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -67,15 +68,72 @@ def text_encoders(pipeline: Any) -> TextEncoders:
 
 
 def tokenize(pipeline: Any, captions: Sequence[str]) -> torch.Tensor:
-    """Return token ids of every text encoder, int64 (n, encoders, tokens), on the device."""
-    ids = [
-        tokenizer(
-            list(captions), padding="max_length", truncation=True, return_tensors="pt",
-            max_length=tokenizer.model_max_length,
-        ).input_ids
-        for tokenizer, _ in text_encoders(pipeline).values()
-    ]  # fmt: skip
+    """Return token ids of every text encoder, int64 (n, encoders, tokens), on the device.
+
+    Raises
+    ------
+    ValueError
+        If a caption is longer than a text encoder reads: its end, often what tells it from
+        another, would be cut off unseen.
+    """
+    ids = []
+    for tokenizer, _ in text_encoders(pipeline).values():
+        require_readable(captions, tokenizer)
+        ids.append(
+            tokenizer(
+                list(captions), padding="max_length", return_tensors="pt",
+                max_length=tokenizer.model_max_length,
+            ).input_ids
+        )  # fmt: skip
     return torch.stack(ids, 1).to(pipeline.device)
+
+
+def require_readable(prompts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Refuse prompts that are longer than a text encoder reads; return their token ids.
+
+    Raises
+    ------
+    ValueError
+        With one sentence: the prompt, its length and the limit, in tokens.
+    """
+    ids = tokenizer(list(prompts), verbose=False).input_ids if len(prompts) else []
+    limit = tokenizer.model_max_length
+    for prompt, found in zip(prompts, ids, strict=True):
+        if len(found) > limit:
+            raise ValueError(
+                f"the prompt {prompt!r} is too long: {len(found)} tokens, but the text encoder "
+                f"reads {limit}; shorten the template, sentence or words that it is made of"
+            )
+    return ids
+
+
+def require_distinct(prompts: Iterable[str], tokenizers: Iterable[Any]) -> None:
+    """Refuse prompts that the text encoders cannot tell apart, or do not read to the end.
+
+    Parameters
+    ----------
+    prompts : iterable of str
+        Everything that may be drawn or trained on; one that occurs again counts once.
+    tokenizers : iterable
+        Of all text encoders of the model (`dft_lib.models.pipelines.tokenizers`).
+
+    Raises
+    ------
+    ValueError
+        With one sentence: a prompt that is longer than an encoder reads, or two different ones
+        that are the same tokens to all encoders and would be drawn as the same picture.
+    """
+    listed = list(dict.fromkeys(prompts))
+    encoded = zip(*(require_readable(listed, t) for t in tokenizers), strict=True)
+    seen: dict[bytes, str] = {}
+    for prompt, ids in zip(listed, encoded, strict=True):
+        # a digest: a million prompts' tokens would take a gigabyte
+        other = seen.setdefault(sha256(repr(ids).encode()).digest(), prompt)
+        if other != prompt:
+            raise ValueError(
+                f"the text encoder reads {other!r} and {prompt!r} as the same words: change or "
+                "remove one (they may differ only in case, accents or signs it does not know)"
+            )
 
 
 def encode(pipeline: Any, tokens: torch.Tensor) -> Conditioning:

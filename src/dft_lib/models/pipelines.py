@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
+from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from dft_lib.repro.paths import resolve, show
@@ -20,6 +21,7 @@ from dft_lib.study.params import Base
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU = torch.device("cpu")
+_TOKENS = ("tokenizer", "tokenizer_2")
 _said: set[str] = set()
 diffusers_logging.set_verbosity_error()  # it warns of things that are no news, at every load
 for quiet in (diffusers_logging, transformers_logging):
@@ -57,6 +59,50 @@ def start(threads: int, device: str, dtype: str) -> None:
     choose_device(device, dtype)
 
 
+def _source(model: str, revision: str | None) -> tuple[str, dict[str, str]]:
+    """Return what ``from_pretrained`` takes: folder or hub id, and the pinned revision."""
+    folder = resolve(model)
+    if folder.is_dir():
+        if not (folder / "model_index.json").exists():
+            raise ValueError(
+                f"{show(folder)} is not a diffusers pipeline (no model_index.json): point "
+                "base.model to a folder written by save_pretrained"
+            )
+        return os.fspath(folder), {}
+    if model.count("/") != 1 or model.startswith((".", "/", "data/", "models/")):
+        raise FileNotFoundError(
+            f"model folder {show(folder)} is missing: run `dvc pull data.dvc`, or mend base.model"
+        )
+    if revision is None or len(revision) != 40:
+        raise ValueError(
+            f"base.revision: hub model {model} needs its 40-digit commit, so that it stays put"
+        )
+    return model, {"revision": revision}
+
+
+def tokenizers(model: str, revision: str | None = None) -> list[Any]:
+    """Load only the tokenizers of a pipeline, one per text encoder; no weights are read.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load`, or if a tokenizer is missing or damaged.
+    """
+    source, pinned = _source(model, revision)
+    try:
+        there = DiffusionPipeline.load_config(source, **pinned)
+        parts = [name for name in _TOKENS if there.get(name, [None])[0]]
+        found = [CLIPTokenizer.from_pretrained(source, subfolder=p, **pinned) for p in parts]
+        if not found or min(map(len, found)) < 3:  # a start, an end and a word
+            raise ValueError("no words in it")
+        return found
+    except Exception as error:  # whatever a damaged folder, or no network, makes the loaders raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"the tokenizers of {model} could not be loaded ({reason}): mend base.model"
+        ) from error
+
+
 def load(
     model: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> Any:
@@ -74,7 +120,9 @@ def load(
     Returns
     -------
     diffusers.DiffusionPipeline
-        On its device, without progress bar and safety checker (screening does that work).
+        On its device, without progress bar. Without safety checker too: it blackens pictures, and
+        nobody counts whose. `dft_lib.image_sets.screening` rejects what the filter
+        ``base.steer.unsafe`` flags, and the audit counts it by group.
 
     Raises
     ------
@@ -84,26 +132,9 @@ def load(
         If the folder is no pipeline, or a hub model has no pinned revision.
     """
     where, kind = choose_device(device, dtype)
+    source, pinned = _source(model, revision)
     folder = resolve(model)
-    keywords: dict[str, Any] = {"dtype": kind, "use_safetensors": True}
-    if folder.is_dir():
-        if not (folder / "model_index.json").exists():
-            raise ValueError(
-                f"{show(folder)} is not a diffusers pipeline (no model_index.json): point "
-                "base.model to a folder written by save_pretrained"
-            )
-        source = os.fspath(folder)
-    elif model.count("/") != 1 or model.startswith((".", "/", "data/", "models/")):
-        raise FileNotFoundError(
-            f"model folder {show(folder)} is missing: run `dvc pull data.dvc`, or mend base.model"
-        )
-    elif revision is None or len(revision) != 40:
-        raise ValueError(
-            f"base.revision: hub model {model} needs its 40-digit commit, so that it stays put"
-        )
-    else:
-        source = model
-        keywords["revision"] = revision
+    keywords: dict[str, Any] = {"dtype": kind, "use_safetensors": True} | pinned
     try:
         pipeline = DiffusionPipeline.from_pretrained(source, **keywords)
     except Exception as error:  # whatever a damaged or foreign folder makes the loaders raise

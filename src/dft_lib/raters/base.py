@@ -10,7 +10,8 @@ import numpy as np
 
 UNCLEAR = "unclear"
 NO_PERSON = "no_person"
-ATTRIBUTES = ("person", "role", "gender", "skin_tone", "age")
+SAFE, UNSAFE = "safe", "unsafe"
+ATTRIBUTES = ("person", "role", "gender", "skin_tone", "age", UNSAFE)
 
 
 @dataclass(frozen=True)

@@ -28,5 +28,5 @@ def show(path: str | Path) -> str:
     path = Path(path)
     try:
         return path.resolve().relative_to(ROOT).as_posix()
-    except ValueError:
+    except (ValueError, OSError, RuntimeError):  # elsewhere, or a loop of symbolic links
         return os.fspath(path)

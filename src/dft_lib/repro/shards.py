@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dft_lib.repro.files import write_atomic
+from dft_lib.repro.files import write_atomic, write_text
 from dft_lib.repro.paths import show
 
 INDEX = "index.parquet"  # verdict and weight of every image, beside a set's shards
+_FORMATS = ("PNG",)  # what `write` writes; other decoders are never started
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -63,6 +64,23 @@ def write(path: Path, pictures: np.ndarray, records: pd.DataFrame) -> None:
     write_atomic(path, lambda part: pq.write_table(table, part, compression="zstd"))
 
 
+def write_card(folder: Path, pattern: str) -> None:
+    """Say which files of a folder hold pictures, as ``datasets.load_dataset(folder)`` reads it.
+
+    Without it, the tables beside the shards would be taken for pictures too.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Gets a ``README.md``.
+    pattern : str
+        The shards, relative to it.
+    """
+    head = f'---\nconfigs:\n- config_name: default\n  data_files: "{pattern}"\n---\n\n'
+    text = f"Pictures and their records: `datasets.load_dataset` reads `{pattern}`.\n"
+    write_text(folder / "README.md", head + text)
+
+
 def _feature(kind: pa.DataType) -> dict[str, str]:
     if kind == _IMAGE:
         return {"_type": "Image"}
@@ -84,7 +102,8 @@ def read(path: Path, *, verify: bool = True) -> tuple[np.ndarray, pd.DataFrame]:
     try:
         table = pq.read_table(path)
         encoded = table.column("image").to_pylist()
-        pictures = [np.asarray(Image.open(io.BytesIO(e["bytes"])).convert("RGB")) for e in encoded]
+        streams = [io.BytesIO(e["bytes"]) for e in encoded]
+        pictures = [np.asarray(Image.open(s, formats=_FORMATS).convert("RGB")) for s in streams]
         records = table.drop_columns(["image"]).to_pandas()
         if verify:
             wrong = [

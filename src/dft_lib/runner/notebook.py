@@ -1,5 +1,8 @@
 """Run a percent notebook as a stage: ``python -m dft_lib.runner.notebook 03_finetune --arm dft``.
 
+Where DVC runs a stage of one arm, it says which in the environment (``DVC_STAGE``). The name
+stands in no command line, so nothing in params reaches a shell.
+
 The equivalent papermill call is ``papermill -p base ... notebook.ipynb runs/notebook.ipynb``;
 this runner exists because papermill does not read ``.py`` notebooks, loses the types of values on
 its command line, takes an unknown parameter for a new one, and leaves time stamps in the executed
@@ -29,6 +32,12 @@ from dft_lib.repro import workspace
 from dft_lib.repro.files import write_text
 from dft_lib.repro.paths import NOTEBOOKS, ROOT, show
 from dft_lib.study import params
+from dft_lib.study.arms import ArmSampling, ArmShown, ArmTraining, part
+from dft_lib.study.schema import Group
+
+# group -> the part of one arm that its notebook needs; groups whose notebooks need all arms
+OF_ONE_ARM: dict[str, type[Group]] = {"finetune": ArmTraining, "evaluate": ArmSampling}
+OF_ALL_ARMS = ("measure", "figures")
 
 
 def declared_parameters(notebook: nbformat.NotebookNode) -> list[str]:
@@ -50,16 +59,29 @@ def declared_parameters(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def values_for(name: str, arm: str | None, chosen: params.Params) -> dict[str, Any]:
-    """Return the values a notebook gets: ``base``, its own group, and its arm if it has one."""
+    """Return the values a notebook gets: ``base``, its own group, and its arm or what all show.
+
+    Raises
+    ------
+    ValueError
+        If the notebook is about one arm, and there is no such arm.
+    """
     group = name.partition("_")[2]
     values = {"base": chosen.base.model_dump()} | getattr(chosen, group).model_dump()
-    if arm is not None:
+    if group in OF_ALL_ARMS:
+        values["arms"] = {k: part(one, ArmShown) for k, one in chosen.arms.items()}
+    if group in OF_ONE_ARM:
         if arm not in chosen.arms:
             raise ValueError(
                 f"params.yaml has no arm {arm!r}; there are: {', '.join(chosen.arms)}"
             )
-        values |= {"arm": arm} | chosen.arms[arm].model_dump()
+        values |= {"arm": arm} | part(chosen.arms[arm], OF_ONE_ARM[group])
     return values
+
+
+def arm_of(stage: str) -> str | None:
+    """Return the arm of a DVC stage ``03@arm``, None of a stage that has none."""
+    return stage.partition("@")[2] or None
 
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -155,12 +177,15 @@ def main() -> None:
     """Run one notebook with the values of ``params.yaml``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="file name without suffix, e.g. 03_finetune")
-    parser.add_argument("--arm", help="which arm of params.yaml (03 and 04)")
+    parser.add_argument(
+        "--arm", default=arm_of(os.environ.get("DVC_STAGE", "")),
+        help="which arm of params.yaml (03 and 04); in a DVC stage that stage's",
+    )  # fmt: skip
     arguments = parser.parse_args()
-    suffix = f"-{arguments.arm}" if arguments.arm else ""
-    out = ROOT / "runs" / f"{arguments.name}{suffix}.ipynb"
     try:
         values = values_for(arguments.name, arguments.arm, params.load())
+        suffix = f"-{arguments.arm}" if arguments.arm else ""
+        out = ROOT / "runs" / f"{arguments.name}{suffix}.ipynb"
         run(NOTEBOOKS / f"{arguments.name}.py", values, out, stderr=Terminal(sys.stderr))
     except PapermillExecutionError as error:
         sys.exit(f"{arguments.name}: {error.ename}: {error.evalue}\n(see {show(out)})")

@@ -187,12 +187,12 @@ def pixels(images: torch.Tensor) -> np.ndarray:
     Raises
     ------
     FloatingPointError
-        If one is not finite: it would become a black picture that is recorded and rated.
+        If a value is not finite; clamped, it would be a black picture that is rated like another.
     """
-    if not images.isfinite().all():
+    if not bool(torch.isfinite(images).all()):
         raise FloatingPointError(
-            "the model draws pixels that are not finite numbers: its weights or adapters are "
-            "damaged, or base.dtype is too narrow for it (float16 overflows; try bfloat16)"
+            "the model drew values that are not finite: its weights are damaged or overflow in "
+            "half precision; make base.dtype float32 or bfloat16, or train the arm again"
         )
     levels = (images.float() / 2 + 0.5).clamp(0, 1).mul(255).round()
     return levels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -11,13 +11,14 @@ from dft_lib.models import adapters, pipelines
 from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve
-from dft_lib.study.params import Arm, Base, Finetune
+from dft_lib.study.arms import ArmTraining, part
+from dft_lib.study.params import Base, Finetune
 from dft_lib.training import job as recipes
 from dft_lib.training import launch
 from dft_lib.training.model import Model, about, encoded, fit
 
 
-def train_arm(base: Base, settings: Finetune, name: str, arm: Arm) -> pd.DataFrame:
+def train_arm(base: Base, settings: Finetune, name: str, arm: ArmTraining) -> pd.DataFrame:
     """03: make every seed's model of one arm; return the log (``seed, step, loss`` and more).
 
     An arm without a recipe writes a manifest and nothing else. With ``processes`` above 1 a
@@ -27,7 +28,7 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: Arm) -> pd.DataFra
     chosen = recipes.settings_of(arm, settings)
     out, data = resolve(settings.out) / name, resolve(arm.data)
     known = about(base, name, arm)
-    key: list[Any] = [known, base.model_dump(), settings.model_dump(), arm.model_dump()]
+    key: list[Any] = [known, base.model_dump(), settings.model_dump(), part(arm, ArmTraining)]
     used: list[str] = []
     if chosen is not None:
         used = adapters.read_manifest(data)["screened_by"]
@@ -36,7 +37,7 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: Arm) -> pd.DataFra
     with workspace.hold(f"finetune-{name}", out, key) as folder:
         publish = folder / "publish"
         logs = []
-        for seed in settings.training_seeds if chosen is not None else []:
+        for seed in base.training_seeds if chosen is not None else []:
             scratch, model = folder / f"seed-{seed}", publish / f"seed-{seed}"
             sealed, made = scratch / "made.sha256", (model, scratch / "log.parquet")
             if not seals.intact(sealed, *made):
@@ -60,8 +61,8 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: Arm) -> pd.DataFra
         table = table[columns + [c for c in table if c not in columns]]
         write_table(publish / "losses.csv", table)
         known["training"] = chosen.model_dump() if chosen is not None else None
-        seeds = settings.training_seeds if chosen is not None else []
-        manifest = known | {"label": arm.label, "seeds": seeds, "raters_used": used}
+        seeds = base.training_seeds if chosen is not None else []
+        manifest = known | {"seeds": seeds, "raters_used": used}
         manifest["cost"] = recipes.total(costs)
         write_json(publish / adapters.MANIFEST, manifest)
         workspace.publish(publish, out)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from dft_lib.models import pipelines
+from dft_lib.models.conditioning import require_distinct
 from dft_lib.repro import workspace
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
@@ -12,7 +14,10 @@ from dft_lib.study.params import Base, Prompts
 
 
 def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """01: write the training and the evaluation grid; return both."""
+    """01: write the training and the evaluation grid; return both.
+
+    Stops where the base model's text encoder cannot read a prompt, or tell two apart.
+    """
     words = lexicon.load(settings.lexicon_folder)
     for attribute, shares in base.target.items():
         if list(shares) != list(words.words(attribute)):
@@ -28,6 +33,11 @@ def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFr
     ]
     training_grid = prompts.training_grid(words, settings)
     evaluation_grid = prompts.evaluation_grid(words, settings, base.held_out)
+    both = pd.concat([training_grid, evaluation_grid])
+    require_distinct(
+        pd.concat([both["prompt"], both["caption"]]),
+        pipelines.tokenizers(base.model, base.revision),
+    )
     with workspace.hold("prompts", out, key) as folder:
         write_table(folder / "publish" / "training.parquet", training_grid)
         write_table(folder / "publish" / "evaluation.parquet", evaluation_grid)

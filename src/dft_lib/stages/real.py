@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from dft_lib.image_sets import real
+from dft_lib.image_sets import parquet, photographs, real
 from dft_lib.repro import shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import DATA, WORLD, resolve
@@ -27,7 +27,7 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
         code = sorted(Path(pictures.__file__).parent.glob("*.py"))
         inputs += [DATA / "art", WORLD / "params.yaml", WORLD / "bias.csv", *code]
     elif settings.source is not None:
-        inputs += shards.files(resolve(settings.source))
+        inputs += parquet.files(resolve(settings.source))
     grid = real.read_grid(grid_path)
     source = workspace.hash_of(*inputs)
     out = resolve(settings.out)
@@ -45,6 +45,7 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
         index = _index(parts)
         index["weight"] = real.weigh(index, base.target)
         write_table(publish / shards.INDEX, index)
+        shards.write_card(publish, "shards/*.parquet")
         people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates()
         missing = [noun for noun in people if noun not in set(index["noun"])]
         if missing and settings.source:
@@ -107,7 +108,8 @@ def _photographs(
     grid: pd.DataFrame, settings: Real, seed: int, folder: Path
 ) -> list[pd.DataFrame]:
     source = resolve(str(settings.source))
-    chosen = real.choose(source, grid, settings.images_per_profession, seed)
-    parts = real.write_set(folder, real.photographs(source, chosen))
+    chosen = photographs.choose(source, grid, settings.images_per_profession, seed)
+    drawn = photographs.photographs(source, chosen, settings.shard_size)
+    parts = real.write_set(folder, drawn)
     again = real.again(sorted(folder.glob("*.parquet")), "corpus", "oversampled")
     return parts + real.write_set(folder, again)

