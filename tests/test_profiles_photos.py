@@ -14,6 +14,7 @@ from dft_lib.image_sets import latents
 from dft_lib.raters.photographs.colour_layout import ColourLayout
 from dft_lib.repro import places, workspace
 from dft_lib.repro.paths import NOTEBOOKS, ROOT
+from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.runner import notebook
 from dft_lib.stages import evaluate, synthesis
 from dft_lib.study import params
@@ -47,11 +48,12 @@ class Guesses:
 
 def shrunk(profile, model, folder):
     """The profile's values, fewer and smaller; everything else as it is."""
-    values = params.read_yaml(ROOT / "profiles" / f"{profile}.yaml")
+    values = read_yaml(ROOT / "profiles" / f"{profile}.yaml")
     values["base"] |= {
-        "model": str(model), "revision": None, "device": "cpu", "threads": 2,
+        "model": str(model), "device": "cpu", "threads": 2,
         "num_inference_steps": 2, "compile_above": None,
     }  # fmt: skip
+    values["synthesis"]["teacher"] = str(model)
     values["prompts"] |= {
         "professions": 1, "images_per_cell": 3, "person_images_per_cell": 3, "general_images": 1,
         "evaluation_images": 4, "explicit_images": 1, "evaluation_general_images": 1,

@@ -13,10 +13,10 @@ from dft_lib.raters.panel import Panel
 from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import ROOT
+from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.stages.real import collect_real
 from dft_lib.study import lexicon, params, prompts
 from dft_lib.study.params import Base, Real
-from dft_lib.study.schema import read_yaml
 from dft_lib.world import art, corpus, pictures, recolour, render, settings
 
 NOUNS = ["firefighter", "teacher"]
@@ -51,7 +51,7 @@ def collect(base, grid, tmp_path_factory):
 
     def run(name, **changes):
         chosen = {
-            "prompts": str(folder), "source": "emoji", "images_per_profession": 80,
+            "prompts": str(folder), "source": str(settings.EMOJI), "images_per_profession": 80,
             "shard_size": 64, "out": str(folder / name),
         } | changes  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
@@ -108,7 +108,7 @@ def test_captions_are_neutral_and_prompts_say_what_is_shown(made, grid):
 
 
 def test_the_corpus_keeps_the_true_shares(world):
-    truth = corpus.truth(settings.load().corpus)
+    truth = corpus.truth(settings.load())
     rows = pictures.biased(world, NOUNS, 600, 1)
     assert not rows.equals(pictures.biased(world, NOUNS, 600, 2))  # another study, other pictures
     for noun in NOUNS:

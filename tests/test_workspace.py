@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dft_lib.repro import places, workspace
+from dft_lib.repro import places, seals, workspace
 from dft_lib.repro.files import write_json
 
 HOLD = """
@@ -163,11 +163,11 @@ def test_a_foreign_folder_stops_before_any_work(tmp_path, scratch):
 
 def test_hash_sees_names_and_contents(tmp_path):
     (tmp_path / "a").write_text("1")
-    first = workspace.hash_of(tmp_path)
+    first = seals.hash_of(tmp_path)
     (tmp_path / "a").write_text("2")
-    second = workspace.hash_of(tmp_path)
+    second = seals.hash_of(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
-    assert len({first, second, workspace.hash_of(tmp_path)}) == 3
+    assert len({first, second, seals.hash_of(tmp_path)}) == 3
 
 
 def test_a_damaged_owner_is_nobody(scratch):

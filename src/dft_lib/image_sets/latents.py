@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from filelock import FileLock
 
 from dft_lib.image_sets import examples
-from dft_lib.models import pipelines
+from dft_lib.models import pipelines, sources
 from dft_lib.models.memory import Fitting
-from dft_lib.repro import seals, workspace
+from dft_lib.repro import digests, seals, workspace
 from dft_lib.repro.files import require_room, write_atomic
 from dft_lib.repro.paths import SCRATCH
 from dft_lib.study.params import Base
@@ -53,7 +53,7 @@ def moments_of(
     """
     index = examples.read_index(folder, images)
     # the records hold the pictures' checksums, so that this is all a latent depends on
-    code = workspace.hash_of(Path(__file__))
+    code = digests.library().digest(__name__)
     key = workspace.digest_of([model_hash, list(index["sha256"]), torch.get_num_threads(), code])
     path = SCRATCH / "latents" / f"{key[:20]}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def moments_of(
 def identity(base: Base) -> str:
     """Return what identifies a model and how it computes, from the parameter group ``base``."""
     device, dtype = pipelines.choose_device(base.device, base.dtype)
-    weights = pipelines.fingerprint(base.model, base.revision)
+    weights = sources.fingerprint(base.model)
     return workspace.digest_of([weights, device.type, str(dtype), base.channels_last])
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dft_lib.repro.paths import ROOT, SCRATCH, show
+from dft_lib.repro.paths import ROOT, SCRATCH, enter, show
 from dft_lib.study import params
 
 
@@ -71,6 +71,7 @@ def publish(target: Path, name: str) -> Path:
 
 def main() -> None:
     """Clone and run ``dvc repro`` in the clone."""
+    enter()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("profile", help="name of a file in profiles/, without .yaml")
     parser.add_argument(

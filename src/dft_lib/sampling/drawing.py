@@ -177,11 +177,11 @@ class Critic:
 
 
 def open_model(
-    base: Base, model: str, revision: str | None, *, images: int, adapter: Path | None = None,
+    base: Base, model: str, *, images: int, adapter: Path | None = None,
     intervention: Planner | None = None,
 ) -> Sampler:  # fmt: skip
     """Load what draws; `images` is how many all workers together are going to draw."""
-    pipeline = pipelines.load(model, revision=revision, device=base.device, dtype=base.dtype)
+    pipeline = pipelines.load(model, device=base.device, dtype=base.dtype)
     if adapter is not None:
         adapters.load(pipeline, adapter)
     pipelines.tune(

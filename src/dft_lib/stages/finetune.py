@@ -32,7 +32,7 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: ArmTraining) -> pd
     used: list[str] = []
     if chosen is not None:
         used = adapters.read_manifest(data)["screened_by"]
-        key.append(workspace.hash_of(data / shards.INDEX))
+        key.append(seals.hash_of(data / shards.INDEX))
     costs = []
     with workspace.hold(f"finetune-{name}", out, key) as folder:
         publish = folder / "publish"
