@@ -138,7 +138,7 @@ def test_a_judge_that_screened_the_set_is_refused_whatever_params_say_now(study,
     """The set was screened by today's judge; params were changed since."""
     models = tmp_path / "models" / "dft"
     models.mkdir(parents=True)
-    manifest = '{"raters_used": ["convnet"], "training": null, "seeds": [], "label": "DFT"}'
+    manifest = '{"raters_used": ["convnet"], "training": null, "seeds": []}'
     (models / adapters.MANIFEST).write_text(manifest, encoding="utf-8")
     settings = study.evaluate.model_copy(update={"models": str(tmp_path / "models")})
     with pytest.raises(ValueError, match="'convnet' steers or filters and may not judge"):
@@ -153,7 +153,7 @@ def test_training_records_who_screened_its_set(study, random_model, tmp_path, mo
     base = study.base.model_copy(update={"model": str(random_model)})
     settings = study.finetune.model_copy(
         update={
-            "out": str(tmp_path), "steps": 2, "training_seeds": [0],
+            "out": str(tmp_path), "steps": 2,
         }
     )  # fmt: skip
     data = str(NOTEBOOKS / "fixtures" / "synthetic")

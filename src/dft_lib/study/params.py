@@ -176,7 +176,7 @@ class Params(Group):
     def _outputs_lie_below_the_root(self) -> Params:
         for name in type(self).model_fields:
             group = getattr(self, name)
-            for field in ("out", "results", "audit_file", "metrics_file"):
+            for field in ("out", "results", "audit_file"):
                 place = Path(getattr(group, field, "a/file"))
                 if place.is_absolute() or ".." in place.parts or not place.parts:
                     raise ValueError(
