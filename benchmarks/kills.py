@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,40 +24,24 @@ import time
 from pathlib import Path
 
 import psutil
-from ruamel.yaml import YAML
 
 from dft_lib.repro.paths import ROOT
+from dft_lib.study import profiles
 
 VICTIMS = ("kernel", "runner", "dvc", "group")
 OUTPUTS = ("synthetic", "real", "models", "evaluation", "runs", "results", "paper/figures")
 
 
 def make_clone(folder: Path, arms: list[str]) -> Path:
-    """Clone the work tree with smoke values and some arms; its cache is its own."""
+    """Clone this commit with smoke values and some arms; its cache is its own."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
-    subprocess.run(["cp", "-al", str(ROOT / "data"), str(folder / "data")], check=True)
-    yaml = YAML()
-    whole = yaml.load((folder / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
-    if "prompts" not in whole or "arms" not in whole or "base" not in whole["arms"]:
-        raise SystemExit("profiles/smoke.yaml is a difference: give --params a whole file")
-    prune(whole, arms)
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(whole, file)
-    for name in ("dvc.lock",):
-        (folder / name).unlink(missing_ok=True)
+    shutil.copytree(ROOT / "data", folder / "data")
+    whole = profiles.merged(profiles.find("smoke"))
+    whole["arms"] = {name: arm for name, arm in whole["arms"].items() if name in arms}
+    text = json.dumps(whole, indent=2)  # which is YAML too
+    (folder / "params.yaml").write_text(text + "\n", encoding="utf-8")
+    (folder / "dvc.lock").unlink(missing_ok=True)
     return folder
-
-
-def prune(whole: dict, arms: list[str]) -> None:
-    """Keep some arms, everywhere they are named."""
-    whole["arms"] = {k: v for k, v in whole["arms"].items() if k in arms}
-    figures = whole["figures"]
-    for field in ("arms", "shown", "dose", "references"):
-        if field in figures:
-            figures[field] = [arm for arm in figures[field] if arm in arms]
-    if "families" in figures:
-        families = {k: [a for a in v if a in arms] for k, v in figures["families"].items()}
-        figures["families"] = {k: v for k, v in families.items() if v}
 
 
 def environment(clone: Path) -> dict[str, str]:
