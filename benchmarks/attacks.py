@@ -1,4 +1,4 @@
-"""Attacks on a study, in a throw-away clone of this commit: how many were tried, how many got through.
+"""The attacks of an audit, repeated: ``python benchmarks/attacks.py`` (a clone, no network).
 
     python benchmarks/attacks.py [--only 1,8] [--list]
 
