@@ -22,7 +22,7 @@ def shared(small_study, random_model):
     """A study whose one training of six steps is shared by two processes."""
     study = small_study(random_model)
     study.finetune = study.finetune.model_copy(
-        update={"steps": 6, "train_batch_size": 5, "training_seeds": [0], "processes": 2,
+        update={"steps": 6, "train_batch_size": 5, "processes": 2,
                 "learning_rate": 1e-3}
     )  # fmt: skip
     return study

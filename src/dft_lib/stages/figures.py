@@ -14,9 +14,12 @@ from dft_lib.evaluation.headline import headline, read_metrics, read_results
 from dft_lib.figures import gaps, pareto, shares, sheets, style
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
+from dft_lib.repro.places import require_writable
 from dft_lib.study import lexicon
 from dft_lib.study.arms import ArmShown, dose, families, labels_of, shown
 from dft_lib.study.params import Base, Figures
+
+NAMES = ("pareto", "dose", "gaps", "corrected", "sheet")  # and one of every attribute
 
 
 def draw_figures(base: Base, settings: Figures, arms: Mapping[str, ArmShown]) -> dict[str, Figure]:
@@ -27,10 +30,13 @@ def draw_figures(base: Base, settings: Figures, arms: Mapping[str, ArmShown]) ->
 
     Raises
     ------
-    FileNotFoundError
-        With one sentence, if an arm was not measured.
+    FileNotFoundError, ValueError
+        With one sentence, if an arm was not measured, or a file is not the stage's to write.
     """
     results, out = resolve(settings.results), resolve(settings.out)
+    names = (*NAMES, *(f"shares_{attribute}" for attribute in base.target))
+    for file in ("headline.csv", *(f"{name}.{kind}" for name in names for kind in ("pdf", "png"))):
+        require_writable(out / file, "figures")
     table, summaries = read_results(results, list(arms))
     measured = read_metrics(results, base.target)
     write_table(out / "headline.csv", headline(summaries))

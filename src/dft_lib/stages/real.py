@@ -9,45 +9,43 @@ import pandas as pd
 from tqdm import tqdm
 
 from dft_lib.image_sets import parquet, photographs, real
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
-from dft_lib.repro.paths import DATA, WORLD, resolve
+from dft_lib.repro.paths import DATA, resolve
 from dft_lib.study.params import Base, Real
 from dft_lib.world import pictures
+from dft_lib.world import settings as worlds
 
 log = logging.getLogger(__name__)
-EMOJI = "emoji"
-DRAWN = ("gender", "skin_tone")  # what its drawings differ in
+README = "README.md"
+DRAWN = ("gender", "skin_tone")  # what the world's drawings differ in
 
 
 def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     """02b: write the sets of real pictures, weighted; return the index."""
     named = list(base.target)
-    if settings.source == EMOJI and set(named) != set(DRAWN):
+    source = resolve(settings.source)
+    drawn = worlds.describes(source)
+    if drawn and set(named) != set(DRAWN):
         raise ValueError(
-            f"the emoji world draws {' and '.join(DRAWN)}, but base.target names "
-            f"{', '.join(named)}: give real.source a folder of labelled pictures, or null"
+            f"real.source is the emoji world, which draws {' and '.join(DRAWN)}, but base.target "
+            f"names {', '.join(named)}: give it a folder of labelled pictures, or photographs"
         )
     grid_path = resolve(settings.prompts) / "training.parquet"
-    inputs = [grid_path]
-    if settings.source == EMOJI:
-        code = sorted(Path(pictures.__file__).parent.glob("*.py"))
-        inputs += [DATA / "art", WORLD / "params.yaml", WORLD / "bias.csv", *code]
-    elif settings.source is not None:
-        inputs += parquet.files(resolve(settings.source))
+    taken = [] if drawn or _empty(source) else parquet.files(source)
+    inputs = [grid_path, *([DATA / "art", source] if drawn else taken)]
     grid = real.read_grid(grid_path)
-    source = workspace.hash_of(*inputs)
     out = resolve(settings.out)
-    key = [base.study_seed, base.target, settings.model_dump(), source]
+    key = [base.study_seed, base.target, settings.model_dump(), seals.hash_of(*inputs)]
     with workspace.hold("real", out, key) as folder:
         publish = folder / "publish"
         (publish / "shards").mkdir(parents=True, exist_ok=True)
         for left in (publish / "shards").glob("*.parquet"):  # of a killed run: drawn in seconds
             left.unlink()
         parts: list[pd.DataFrame] = []
-        if settings.source == EMOJI:
+        if drawn:
             parts = _emoji(grid, settings, base, publish / "shards")
-        elif settings.source is not None:
+        elif taken:
             parts = _photographs(grid, settings, base, publish / "shards")
         index = _index(parts, named)
         index["weight"] = real.weigh(index, base.target)
@@ -55,7 +53,7 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
         shards.write_card(publish, "shards/*.parquet")
         people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates()
         missing = [noun for noun in people if noun not in set(index["noun"])]
-        if missing and settings.source:
+        if missing and parts:
             log.warning("no real picture shows: %s", ", ".join(missing))
         write_json(
             publish / "manifest.json",
@@ -64,11 +62,16 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
                 "source": settings.source,
                 "sets": list(dict.fromkeys(index["set"])),
                 "summary": real.summary(index, base.target),
-                "without_pictures": missing if settings.source else [],
+                "without_pictures": missing if parts else [],
             },
         )
         workspace.publish(publish, out)
     return index
+
+
+def _empty(source: Path) -> bool:
+    """Say whether a folder holds nothing but a README.md: a place for photographs, none yet."""
+    return source.is_dir() and {path.name for path in source.iterdir()} == {README}
 
 
 def _index(parts: list[pd.DataFrame], attributes: list[str]) -> pd.DataFrame:
@@ -82,7 +85,7 @@ def _index(parts: list[pd.DataFrame], attributes: list[str]) -> pd.DataFrame:
 
 def _emoji(grid: pd.DataFrame, settings: Real, base: Base, folder: Path) -> list[pd.DataFrame]:
     seed, named = base.study_seed, list(base.target)
-    world = pictures.World.load()
+    world = pictures.World.load(resolve(settings.source))
     art = pictures.drawn_by_art(world, grid, seed)
     people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates().tolist()
     plan = pictures.biased(world, people, settings.images_per_profession, seed)
@@ -118,7 +121,7 @@ def _emoji(grid: pd.DataFrame, settings: Real, base: Base, folder: Path) -> list
 def _photographs(
     grid: pd.DataFrame, settings: Real, base: Base, folder: Path
 ) -> list[pd.DataFrame]:
-    source, named = resolve(str(settings.source)), list(base.target)
+    source, named = resolve(settings.source), list(base.target)
     chosen = photographs.choose(
         source, grid, settings.images_per_profession, base.study_seed, named
     )
