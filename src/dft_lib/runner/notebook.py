@@ -15,6 +15,7 @@ import argparse
 import ast
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any, TextIO
 import jupytext
 import nbformat
 import papermill
+import psutil
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
@@ -237,6 +240,13 @@ def main() -> None:
         run(NOTEBOOKS / f"{arguments.name}.py", values, out, stderr=Terminal(sys.stderr))
     except PapermillExecutionError as error:
         sys.exit(f"{arguments.name}: {error.ename}: {error.evalue}\n(see {show(out)})")
+    except DeadKernelError:
+        disk, memory = shutil.disk_usage(ROOT).free, psutil.virtual_memory().available
+        sys.exit(
+            f"{arguments.name}: the kernel was ended from outside, as where memory or disk "
+            f"run out (now free: {memory / 1e9:.1f} GB of memory, {disk / 1e9:.1f} GB of disk): "
+            "make room or lower base.batch_size, then run again (finished work is kept)"
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"{arguments.name}: {error}")
 
