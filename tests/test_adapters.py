@@ -8,12 +8,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from dft_lib.paths import NOTEBOOKS
 from diffusers import DiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dft_lib import adapters, cli, conditioning, params, pipelines
-from dft_lib.paths import NOTEBOOKS
 from dft_lib.sampling import Sampler
 from tests.test_sampling import REQUESTS
 
