@@ -1,3 +1,9 @@
+# ---
+# jupyter:
+#   language_info:
+#     name: python
+# ---
+
 # %% [markdown]
 # # 02 Synthesis: the teacher draws the training set
 #
@@ -33,8 +39,7 @@ from dft_lib.study import params
 # %% tags=["parameters"]
 base = params.smoke_base()
 prompts = "notebooks/fixtures/prompts"
-teacher = None
-teacher_revision = None
+teacher = "data/tiny-sd"
 shard_size = 32
 forbidden_terms = []
 minimum_per_cell = 0

@@ -1,3 +1,9 @@
+# ---
+# jupyter:
+#   language_info:
+#     name: python
+# ---
+
 # %% [markdown]
 # # 02b Real pictures: the corpus and the art
 #
@@ -34,12 +40,12 @@ from dft_lib.study import params
 # (the bytes of a PNG, JPEG or WebP file), `kind, noun, gender, skin_tone`, as
 # `datasets.Dataset.to_parquet` writes them. They are turned upright and cut at the centre to
 # squares; `docs/measurement.md` says what else is done to them. Photographs give `corpus`, `oversampled` and `general` only: nobody can draw
-# the art, and recolouring faces in photographs is out of scope. `None`: no pictures at all.
+# the art, and recolouring faces in photographs is out of scope. `photographs`: no pictures yet.
 
 # %% tags=["parameters"]
 base = params.smoke_base()
 prompts = "notebooks/fixtures/prompts"
-source = "emoji"
+source = "world/emoji"
 images_per_profession = 20
 shard_size = 64
 out = "scratch/open/real"

@@ -234,7 +234,7 @@ def test_the_grid_is_the_same_bytes_in_another_process(grid, tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from dft_lib.repro.files import write_table\n"
-        "from dft_lib import lexicon, prompts\n"
+        "from dft_lib.study import lexicon, prompts\n"
         "from tests.test_lexicon_photos import FOLDER, drawing\n"
         "grid = prompts.training_grid(lexicon.load(FOLDER), drawing(20))\n"
         "write_table(Path(sys.argv[1]), grid)"

@@ -10,8 +10,8 @@ import tomllib
 import pytest
 
 from dft_lib.repro.paths import NOTEBOOKS, ROOT
+from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.runner.notebook import OF_ALL_ARMS, OF_ONE_ARM
-from dft_lib.study.schema import read_yaml
 
 PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
 
@@ -92,6 +92,8 @@ def test_nothing_of_params_reaches_a_shell():
     """DVC gives a command to the shell as it is; the arm comes in the environment instead."""
     for name, body in bodies().items():
         assert "$" not in body["cmd"], name
+    for name in OF_ONE_ARM:  # and no folder outside is an out that DVC removes first
+        assert "runs/checked.json" in PIPELINE[name]["do"]["deps"]
 
 
 def test_the_store_takes_nothing_but_data():

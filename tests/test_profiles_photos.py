@@ -49,9 +49,10 @@ def shrunk(profile, model, folder):
     """The profile's values, fewer and smaller; everything else as it is."""
     values = profiles.merged(profiles.find(profile))
     values["base"] |= {
-        "model": str(model), "revision": None, "device": "cpu", "threads": 2,
+        "model": str(model), "device": "cpu", "threads": 2,
         "num_inference_steps": 2, "compile_above": None, "training_seeds": [0],
     }  # fmt: skip
+    values["synthesis"]["teacher"] = str(model)
     values["prompts"] |= {
         "professions": 1, "images_per_cell": 3, "person_images_per_cell": 3, "general_images": 1,
         "evaluation_images": 4, "explicit_images": 1, "evaluation_general_images": 1,

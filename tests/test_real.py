@@ -46,7 +46,7 @@ def collect(base, grid, tmp_path_factory):
 
     def run(name, **changes):
         chosen = {
-            "prompts": str(folder), "source": "emoji", "images_per_profession": 80,
+            "prompts": str(folder), "source": str(settings.EMOJI), "images_per_profession": 80,
             "shard_size": 64, "out": str(folder / name),
         } | changes  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
@@ -103,7 +103,7 @@ def test_captions_are_neutral_and_prompts_say_what_is_shown(made, grid):
 
 
 def test_the_corpus_keeps_the_true_shares(world):
-    truth = corpus.truth(settings.load().corpus)
+    truth = corpus.truth(settings.load())
     rows = pictures.biased(world, NOUNS, 600, 1)
     assert not rows.equals(pictures.biased(world, NOUNS, 600, 2))  # another study, other pictures
     for noun in NOUNS:

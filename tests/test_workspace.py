@@ -4,11 +4,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from dft_lib.repro import places, workspace
+from dft_lib.repro import places, seals, workspace
 from dft_lib.repro.files import write_json
 
 HOLD = """
@@ -61,7 +62,8 @@ def test_unfinished_work_is_found_again_and_finished_work_is_done_anew(scratch):
 def test_new_code_never_goes_on_from_old_work(scratch, monkeypatch):
     with pytest.raises(KeyError), workspace.hold("stage", OUT, {}) as first:
         raise KeyError
-    monkeypatch.setattr(workspace, "_code", lambda: "another version")
+    another = SimpleNamespace(digest=lambda: "another version")
+    monkeypatch.setattr(workspace.digests, "library", lambda: another)
     with workspace.hold("stage", OUT, {}) as second:
         assert second != first
 
@@ -163,11 +165,11 @@ def test_a_foreign_folder_stops_before_any_work(tmp_path, scratch):
 
 def test_hash_sees_names_and_contents(tmp_path):
     (tmp_path / "a").write_text("1")
-    first = workspace.hash_of(tmp_path)
+    first = seals.hash_of(tmp_path)
     (tmp_path / "a").write_text("2")
-    second = workspace.hash_of(tmp_path)
+    second = seals.hash_of(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
-    assert len({first, second, workspace.hash_of(tmp_path)}) == 3
+    assert len({first, second, seals.hash_of(tmp_path)}) == 3
 
 
 def test_a_damaged_owner_is_nobody(scratch):

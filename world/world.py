@@ -5,7 +5,7 @@
 #
 # | | |
 # |---|---|
-# | in | `data/` (drawings, tiny-sd, raters), `world/bias.csv`, the tables of `world/results/` |
+# | in | `data/` (drawings, tiny-sd, raters), `world/emoji/bias.csv`, the tables of `world/results/` |
 # | out | sheets and plots, `.png` and `.pdf` |
 # | minutes | 1 (the tables themselves: `make world`, hours) |
 #
@@ -33,7 +33,8 @@ from dft_lib.world import art, corpus, render, settings
 # %% [markdown]
 # ## Parameters
 #
-# Opened by hand, it writes to `scratch/`; `make world` writes to `world/results/`.
+# Opened by hand, it writes to `scratch/`; `make world` writes to `world/build/report/`, whose files it
+# copies to `world/results/` at the end.
 
 # %% tags=["parameters"]
 base = params.load().base.model_dump()
@@ -79,7 +80,7 @@ differs.pivot(index="profession", columns="family", values="differs").style.form
 # %% [markdown]
 # ## The truth
 #
-# Shares of women follow published labour statistics (`world/bias.csv`, with the source of every
+# Shares of women follow published labour statistics (`world/emoji/bias.csv`, with the source of every
 # row), their odds amplified; skin tone is skewed light, differently per profession. The tone skew
 # is our own choice, not a statistic.
 
@@ -152,7 +153,7 @@ errors[errors["held_out"]].set_index(["attribute", "rater", "pictures"]).sort_in
 # %% [markdown]
 # ## Try it
 #
-# 1. Read `world/dvc.yaml`: if a share in `world/bias.csv` changes, which stages run again, and which
+# 1. Read `world/dvc.yaml`: if a share in `world/emoji/bias.csv` changes, which stages run again, and which
 #    do not?
 # 2. Find a profession whose gender the raters read badly. Look at its drawings. Would you do better?
 # 3. Draw "a detective". The model never saw one: what does it do with the word?

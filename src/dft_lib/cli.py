@@ -96,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     export_.add_argument("model", type=Path, help="the model's folder, e.g. models/dft/seed-0")
     export_.add_argument("out", type=Path, metavar="OUT.safetensors", help="the file to write")
     export_.set_defaults(run=export)
+    deps_ = commands.add_parser("deps", help="why the next `dvc repro` will run which stages")
+    deps_.add_argument("stage", nargs="?", help="a stage, e.g. finetune@dft; by default all")
+    deps_.set_defaults(run=deps)
     return parser
 
 
@@ -148,6 +151,13 @@ def export(arguments: argparse.Namespace) -> str:
     if arguments.out.suffix != ".safetensors":
         raise ValueError(f"{arguments.out}: the name of the file must end in .safetensors")
     return f"wrote {adapters.export(arguments.model, arguments.out)}"
+
+
+def deps(arguments: argparse.Namespace) -> str:
+    """Run ``dft deps`` and return what it prints."""
+    from dft_lib.runner.deps import explain  # other commands need no source tree
+
+    return explain(arguments.stage)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import grimp
 
@@ -187,7 +188,7 @@ def _write(node: ast.AST, add: Callable[[str], object]) -> None:
     """
     add(type(node).__name__)
     for field in node._fields:
-        value = getattr(node, field, None)
+        value: Any = getattr(node, field, None)
         if field == "body" and isinstance(node, _DOCUMENTED):
             value = _without_docstring(value)
         if value is None or value == []:

@@ -31,10 +31,10 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from dft_lib.repro import digests
 from dft_lib.repro.files import write_json
 from dft_lib.repro.paths import SCRATCH, show
 from dft_lib.repro.places import MARKER, made_by, require_publishable
-from dft_lib.repro.seals import hash_of
 
 RUNNER_VARIABLE = "DFT_RUNNER"  # set by dft_lib.runner.notebook for the kernel it starts
 
@@ -141,7 +141,7 @@ def hold(stage: str, out: Path, key: Any) -> Iterator[Path]:
     require_publishable(out, stage)
     top = SCRATCH / f"{stage}-{_digest(str(out))[:8]}"
     top.mkdir(parents=True, exist_ok=True)
-    folder = top / digest_of([key, _code()])[:16]
+    folder = top / digest_of([key, digests.library().digest()])[:16]
     owner = top / "owner.json"
     lock = FileLock(top / "lock")
     try:
@@ -173,13 +173,6 @@ def digest_of(value: Any) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _code() -> str:
-    """Return a hash of the library (the world apart): new code never goes on from old work."""
-    package = Path(__file__).parents[1]
-    files = [p for p in sorted(package.rglob("*.py")) if p.parent.name != "world"]
-    return hash_of(*files)
 
 
 def publish(source: Path, target: Path) -> None:

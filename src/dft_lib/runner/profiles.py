@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dft_lib.repro.paths import ROOT, SCRATCH, show
+from dft_lib.repro.paths import ROOT, SCRATCH, enter, show
 from dft_lib.study import params, profiles
 
 CLONED = ".dft-cloned"  # in a clone: the files that came from the work tree
@@ -133,6 +133,7 @@ def _results(target: Path) -> dict[str, Path]:
 
 def main() -> None:
     """Clone and run ``dvc repro`` in the clone."""
+    enter()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("profile", help="name of a file in profiles/, or the path of another one")
     parser.add_argument("--show", action="store_true", help="print the merged params and stop")

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.interventions.base import Setting, open_intervention
-from dft_lib.models import adapters, pipelines
+from dft_lib.models import adapters, pipelines, sources
 from dft_lib.raters.base import UNSAFE
 from dft_lib.raters.panel import Panel
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve, show
 from dft_lib.sampling import drawing
@@ -45,12 +45,12 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
     if manifest["training"] is not None and missing:
         raise ValueError(f"{show(models)} has no model of seed {missing[0]}: run 03 for this arm")
     out = resolve(settings.out) / name
-    about: dict[str, Any] = {"arm": name, **pipelines.record(base.model, base.revision)}
+    about: dict[str, Any] = {"arm": name, **sources.record(base.model)}
     key: list[Any] = [about, base.model_dump(), settings.model_dump(), part(arm, ArmSampling)]
     key += [
-        workspace.hash_of(resolve(settings.lexicon_folder)),
-        workspace.hash_of(grid_path),
-        workspace.hash_of(models),
+        seals.hash_of(resolve(settings.lexicon_folder)),
+        seals.hash_of(grid_path),
+        seals.hash_of(models),
     ]
     with workspace.hold(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
@@ -62,7 +62,7 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
             name_of_seed = f"seed-{seed}" if seed >= 0 else "base"
             task = drawing.Drawing(
                 partial(
-                    drawing.open_model, base, base.model, base.revision,
+                    drawing.open_model, base, base.model,
                     images=int(grid["images"].sum()),
                     adapter=models / name_of_seed if seed >= 0 else None,
                     intervention=intervention,

@@ -49,17 +49,13 @@ def measure(base: Base, settings: Measure, arms: Mapping[str, ArmShown]) -> Meas
         write_json(results / f"{name}.json", about | {"label": arm.label} | summary)
     # Read back: what is compared is what stands in the files, rounded.
     table, summaries = read_results(results, list(arms))
-    errors = (
-        Calibration.read(resolve(settings.calibration), base.judge)
-        if settings.calibration
-        else None
-    )
+    errors = Calibration.read(resolve(settings.calibration), base.judge)
     metrics = comparison.compare(
         {name: read_arm(name, summaries[name], table, folder) for name in arms}, base.target,
         summaries[next(iter(arms))]["features"], references=references(arms), calibration=errors,
     )  # fmt: skip
     comparison.write(results / METRICS, metrics)
-    minutes = results_table.read_minutes(resolve(settings.minutes)) if settings.minutes else None
+    minutes = results_table.read_minutes(resolve(settings.minutes))
     whole = results_table.results_table(metrics, summaries, minutes)
     text = results_table.as_markdown(whole, minutes)
     write_table(results / "table.csv", whole)

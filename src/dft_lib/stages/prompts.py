@@ -6,7 +6,7 @@ import pandas as pd
 
 from dft_lib.models import pipelines
 from dft_lib.models.conditioning import require_distinct
-from dft_lib.repro import workspace
+from dft_lib.repro import seals, workspace
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
 from dft_lib.study import lexicon, prompts
@@ -29,14 +29,14 @@ def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFr
     key = [
         base.model_dump(),
         settings.model_dump(),
-        workspace.hash_of(resolve(settings.lexicon_folder)),
+        seals.hash_of(resolve(settings.lexicon_folder)),
     ]
     training_grid = prompts.training_grid(words, settings)
     evaluation_grid = prompts.evaluation_grid(words, settings, base.held_out)
     both = pd.concat([training_grid, evaluation_grid])
     require_distinct(
         pd.concat([both["prompt"], both["caption"]]),
-        pipelines.tokenizers(base.model, base.revision),
+        pipelines.tokenizers(base.model),
     )
     with workspace.hold("prompts", out, key) as folder:
         write_table(folder / "publish" / "training.parquet", training_grid)

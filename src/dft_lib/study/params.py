@@ -40,7 +40,6 @@ class Base(Group):
     held_out: Literal["folds", "validation"]
     training_seeds: Seeds
     model: str
-    revision: str | None
     device: Literal["auto", "cpu", "cuda"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     batch_size: Positive
@@ -108,8 +107,7 @@ class Synthesis(Group):
     """02: who draws the training pictures, and how they are screened."""
 
     prompts: str
-    teacher: str | None
-    teacher_revision: str | None
+    teacher: str
     shard_size: Positive
     forbidden_terms: list[str]
     minimum_per_cell: Annotated[int, Field(ge=0)]
@@ -120,11 +118,12 @@ class Synthesis(Group):
 class Real(Group):
     """02b: pictures that no model drew.
 
-    ``source`` is "emoji", a folder of labelled photographs in Parquet shards, or null: none.
+    ``source`` is a folder: one that describes an emoji world (``bias.csv``, ``params.yaml``), one
+    of labelled photographs in Parquet files, or one that holds only a ``README.md``: no pictures.
     """
 
     prompts: str
-    source: str | None
+    source: str
     images_per_profession: Positive
     shard_size: Positive
     out: str
@@ -145,8 +144,8 @@ class Measure(Group):
     """04b: where ratings are and results go; measured minutes, and the judges' known errors."""
 
     ratings: str
-    minutes: str | None
-    calibration: str | None
+    minutes: str
+    calibration: str
     results: str
 
 
@@ -287,5 +286,10 @@ def gather_arms(values: dict[str, Any]) -> dict[str, ArmShown]:
 
 
 def smoke_base() -> dict[str, Any]:
-    """Return the ``base`` group of the profile smoke, for opening a notebook by hand."""
-    return load_profile("smoke").base.model_dump()
+    """Return the ``base`` group of the profile smoke, for opening a notebook by hand.
+
+    That group alone: in a profile's clone, ``params.yaml`` has other arms than smoke changes.
+    """
+    differences = read_values(profiles.find("smoke"))["base"]
+    values = read_values(ROOT / "params.yaml")["base"] | differences
+    return Base.model_validate(values).model_dump()

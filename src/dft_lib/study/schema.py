@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML, YAMLError
 
 from dft_lib.repro.paths import show
+from dft_lib.repro.yaml_files import read_yaml
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -47,23 +47,6 @@ def first_problem(error: ValidationError) -> str:
         return f"{field}.{text}" if field and not text.startswith(("arms.", "evaluate.")) else text
     found = problem["input"]
     return f"{field}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r}"
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML 1.2 file into plain Python values.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        With one sentence, if the file is missing or is not YAML.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{show(path)} is missing: restore it with `git checkout`")
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        raise ValueError(f"{show(path)}, line {line}: not valid YAML; mend that line") from error
 
 
 def read_values(path: Path) -> dict[str, Any]:

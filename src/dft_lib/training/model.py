@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from dft_lib.image_sets.latents import identity, moments_of
-from dft_lib.models import adapters, pipelines
+from dft_lib.models import adapters, pipelines, sources
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
 from dft_lib.study.arms import ArmTraining
@@ -59,4 +59,4 @@ def encoded(one: Model, chosen: Any) -> tuple[torch.Tensor, pd.DataFrame]:
 
 def about(base: Base, name: str, arm: ArmTraining) -> dict[str, Any]:
     """Return what every manifest of an arm says: arm, base model and its weights, recipe."""
-    return {"arm": name, **pipelines.record(base.model, base.revision), "recipe": arm.recipe}
+    return {"arm": name, **sources.record(base.model), "recipe": arm.recipe}
