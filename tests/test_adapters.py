@@ -13,8 +13,10 @@ from diffusers import DiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dft_lib import adapters, cli, conditioning, params, pipelines
-from dft_lib.sampling import Sampler
+from dft_lib import cli
+from dft_lib.models import adapters, conditioning, pipelines
+from dft_lib.sampling.sampler import Sampler
+from dft_lib.study import params
 from tests.test_sampling import REQUESTS
 
 FIXTURE = NOTEBOOKS / "fixtures" / "models" / "dft" / "seed-0"

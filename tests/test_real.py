@@ -12,11 +12,9 @@ from dft_lib.image_sets import real
 from dft_lib.raters.panel import Panel
 from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
-from dft_lib.repro.paths import ROOT
-from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.stages.real import collect_real
 from dft_lib.study import lexicon, params, prompts
-from dft_lib.study.params import Base, Real
+from dft_lib.study.params import Real
 from dft_lib.world import art, corpus, pictures, recolour, render, settings
 
 NOUNS = ["firefighter", "teacher"]
@@ -24,16 +22,13 @@ NOUNS = ["firefighter", "teacher"]
 
 @pytest.fixture(scope="module")
 def base():
-    values = read_yaml(ROOT / "profiles" / "smoke.yaml")["base"]
-    return Base.model_validate(values)
+    return params.load_profile("smoke").base
 
 
 @pytest.fixture(scope="module")
 def grid():
-    settings = params.Prompts.model_validate(
-        read_yaml(ROOT / "profiles" / "smoke.yaml")["prompts"]
-    )
-    settings = settings.model_copy(update={"professions": 0, "images_per_cell": 4})
+    small = {"professions": 0, "images_per_cell": 4}
+    settings = params.load_profile("smoke").prompts.model_copy(update=small)
     table = prompts.training_grid(lexicon.load(), settings)
     return table[table["noun"].isin([*NOUNS, "person", "dog", "rocket"])].reset_index(drop=True)
 

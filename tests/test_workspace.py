@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -61,7 +62,8 @@ def test_unfinished_work_is_found_again_and_finished_work_is_done_anew(scratch):
 def test_new_code_never_goes_on_from_old_work(scratch, monkeypatch):
     with pytest.raises(KeyError), workspace.hold("stage", OUT, {}) as first:
         raise KeyError
-    monkeypatch.setattr(workspace, "_code", lambda: "another version")
+    another = SimpleNamespace(digest=lambda: "another version")
+    monkeypatch.setattr(workspace.digests, "library", lambda: another)
     with workspace.hold("stage", OUT, {}) as second:
         assert second != first
 

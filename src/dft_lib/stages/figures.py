@@ -14,8 +14,11 @@ from dft_lib.evaluation.headline import headline, read_metrics, read_results
 from dft_lib.figures import gaps, pareto, shares, sheets, style
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
+from dft_lib.repro.places import require_writable
 from dft_lib.study.arms import ArmShown, dose, families, labels_of, shown
 from dft_lib.study.params import Base, Figures
+
+NAMES = ("pareto", "dose", "gaps", "corrected", "professions", "tones", "sheet")
 
 
 def draw_figures(base: Base, settings: Figures, arms: Mapping[str, ArmShown]) -> dict[str, Figure]:
@@ -26,26 +29,29 @@ def draw_figures(base: Base, settings: Figures, arms: Mapping[str, ArmShown]) ->
 
     Raises
     ------
-    FileNotFoundError
-        With one sentence, if an arm was not measured.
+    FileNotFoundError, ValueError
+        With one sentence, if an arm was not measured, or a file is not the stage's to write.
     """
     results, out = resolve(settings.results), resolve(settings.out)
+    for file in ("headline.csv", *(f"{name}.{kind}" for name in NAMES for kind in ("pdf", "png"))):
+        require_writable(out / file, "figures")
     table, summaries = read_results(results, list(arms))
     measured = read_metrics(results, base.target)
     write_table(out / "headline.csv", headline(summaries))
     labels, few, coloured = labels_of(arms), shown(arms), families(arms)
     style.use_style()
     pictures = _first_pictures(table, few, resolve(settings.ratings), settings)
-    drawn = {
-        "pareto": pareto.pareto(measured, labels, coloured),
-        "dose": gaps.dose(measured, summaries, dose(arms)),
-        "gaps": gaps.gaps(measured, table, few),
-        "corrected": gaps.corrected(measured, labels, coloured),
-        "professions": shares.profession_shares(table, few),
-        "tones": shares.tone_distributions(table, labels, list(base.target["skin_tone"])),
-        "sheet": sheets.sheet(pictures),
-    }
-    found = {name: figure for name, figure in drawn.items() if figure is not None}
+    drawn = (
+        pareto.pareto(measured, labels, coloured),
+        gaps.dose(measured, summaries, dose(arms)),
+        gaps.gaps(measured, table, few),
+        gaps.corrected(measured, labels, coloured),
+        shares.profession_shares(table, few),
+        shares.tone_distributions(table, labels, list(base.target["skin_tone"])),
+        sheets.sheet(pictures),
+    )
+    named = zip(NAMES, drawn, strict=True)
+    found = {name: figure for name, figure in named if figure is not None}
     for name, figure in found.items():
         style.save(figure, out, name)
         plt.close(figure)  # shown by whoever asks for it

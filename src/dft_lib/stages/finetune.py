@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pandas as pd
@@ -38,7 +39,9 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: ArmTraining) -> pd
         logs = []
         for seed in base.training_seeds if chosen is not None else []:
             scratch, model = folder / f"seed-{seed}", publish / f"seed-{seed}"
-            if not (model / adapters.MANIFEST).exists():
+            sealed, made = scratch / "made.sha256", (model, scratch / "log.parquet")
+            if not seals.intact(sealed, *made):
+                shutil.rmtree(model, ignore_errors=True)
                 scratch.mkdir(exist_ok=True)
                 one = Model(base, settings, name, arm, seed, scratch, model)
                 if settings.processes > 1 and recipes.shares_batches(arm.recipe):
@@ -46,12 +49,13 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: ArmTraining) -> pd
                     launch.launch(one)
                 else:
                     fit(one)
+                seals.seal(sealed, *made)
                 for state in scratch.glob("*.safetensors"):
                     state.unlink()
             logs.append(pd.read_parquet(scratch / "log.parquet"))
-            made = adapters.read_manifest(model)
-            costs.append(made["cost"])
-            used = sorted({*used, *made["raters_used"]})
+            about_model = adapters.read_manifest(model)
+            costs.append(about_model["cost"])
+            used = sorted({*used, *about_model["raters_used"]})
         columns = ["seed", "step", "loss"]
         table = pd.concat(logs) if logs else pd.DataFrame(columns=columns)
         table = table[columns + [c for c in table if c not in columns]]

@@ -26,7 +26,6 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     """02: draw the training grid with the teacher, screen, weight, audit; return the index."""
     pipelines.start(base.threads, base.device, base.dtype)
     Panel(base.steer)  # or stop now
-    require_writable(resolve(settings.audit_file), "synthesis")
     grid_path = resolve(settings.prompts) / "training.parquet"
     grid = prompts.read_grid(grid_path)
     barred = screening.forbidden(grid["prompt"], settings.forbidden_terms)
@@ -38,6 +37,7 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     about = {"arm": "", **sources.record(settings.teacher)}
     key = [about, base.model_dump(), settings.model_dump(), seals.hash_of(grid_path)]
     out = resolve(settings.out)
+    require_writable(resolve(settings.audit_file), "synthesis")
     with workspace.hold("synthesis", out, key) as folder:
         task = drawing.Drawing(
             partial(drawing.open_model, base, settings.teacher, images=int(grid["images"].sum())),

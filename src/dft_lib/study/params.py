@@ -176,7 +176,7 @@ class Params(Group):
     def _outputs_lie_below_the_root(self) -> Params:
         for name in type(self).model_fields:
             group = getattr(self, name)
-            for field in ("out", "results", "audit_file", "metrics_file"):
+            for field in ("out", "results", "audit_file"):
                 place = Path(getattr(group, field, "a/file"))
                 if place.is_absolute() or ".." in place.parts or not place.parts:
                     raise ValueError(
@@ -286,5 +286,10 @@ def gather_arms(values: dict[str, Any]) -> dict[str, ArmShown]:
 
 
 def smoke_base() -> dict[str, Any]:
-    """Return the ``base`` group of the profile smoke, for opening a notebook by hand."""
-    return load_profile("smoke").base.model_dump()
+    """Return the ``base`` group of the profile smoke, for opening a notebook by hand.
+
+    That group alone: in a profile's clone, ``params.yaml`` has other arms than smoke changes.
+    """
+    differences = read_values(profiles.find("smoke"))["base"]
+    values = read_values(ROOT / "params.yaml")["base"] | differences
+    return Base.model_validate(values).model_dump()

@@ -20,6 +20,7 @@ from dft_lib.study.arms import NAME
 from dft_lib.study.schema import read_values
 
 FOLDER = ROOT / "profiles"
+TAKEN = ("latents", "open")  # folders of ``scratch/`` that are no clones
 
 
 def find(profile: str) -> Path:
@@ -31,7 +32,7 @@ def find(profile: str) -> Path:
         With one sentence, if there is no such file, or its name is none.
     """
     path = Path(profile) if re.search(r"[/.\\]", profile) else FOLDER / f"{profile}.yaml"
-    if not re.fullmatch(NAME, path.stem) or path.suffix != ".yaml":
+    if not re.fullmatch(NAME, path.stem) or path.suffix != ".yaml" or path.stem in TAKEN:
         raise ValueError(
             f"{profile!r} is no profile: use a name of small letters, digits and _, or the path "
             "of a .yaml file so named"

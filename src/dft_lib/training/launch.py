@@ -18,6 +18,7 @@ from accelerate import PartialState
 from dft_lib.models import pipelines
 from dft_lib.repro import workspace
 from dft_lib.repro.files import write_json
+from dft_lib.repro.paths import enter
 from dft_lib.study.arms import ArmTraining, part
 from dft_lib.study.params import Base, Finetune
 from dft_lib.training import parallel
@@ -66,6 +67,7 @@ def launch(one: Model) -> None:
 
 def main() -> None:
     """Take part in making one model."""
+    enter()
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     one = Model(
         Base.model_validate(given["base"]), Finetune.model_validate(given["settings"]),

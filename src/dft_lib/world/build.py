@@ -18,7 +18,7 @@ from importlib import import_module
 import torch
 
 from dft_lib.repro import workspace
-from dft_lib.repro.paths import DATA, WORLD
+from dft_lib.repro.paths import DATA, WORLD, enter
 from dft_lib.world import settings, stored
 
 STEPS = ("corpus", "autoencoder", "raters", "tiny_sd", "report")
@@ -34,6 +34,7 @@ def publish() -> None:
 
 def main() -> None:
     """Run one step, or publish."""
+    enter()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("step", choices=(*STEPS, "publish"))
     step = parser.parse_args().step
