@@ -127,7 +127,7 @@ def trained(root: Path, name: str, rate: float = 1e-3, steps: int = 4) -> Path:
     """Train two seeds for some steps on the fixtures; return the models' folder."""
     import torch
 
-    from dft_lib import stages
+    from dft_lib.stages.finetune import train_arm
     from dft_lib.study import params
 
     torch.set_num_threads(2)
@@ -138,7 +138,7 @@ def trained(root: Path, name: str, rate: float = 1e-3, steps: int = 4) -> Path:
                 "out": f"attacks/{name}", "train_batch_size": 4}
     )  # fmt: skip
     fields = {"data": "notebooks/fixtures/synthetic", "train": {}, "recipe": "denoising"}
-    stages.train_arm(base, settings, "dft", study.arms["dft"].model_copy(update=fields))
+    train_arm(base, settings, "dft", study.arms["dft"].model_copy(update=fields))
     return root / "attacks" / name / "dft"
 
 

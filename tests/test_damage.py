@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from dft_lib import stages
 from dft_lib.models import adapters
 from dft_lib.repro import places, seals
+from dft_lib.stages.finetune import train_arm
 from dft_lib.training import loop
 
 
@@ -24,7 +24,7 @@ def arm(small_study, random_model, tmp_path, monkeypatch):
     settings = study.finetune
 
     def train():
-        stages.train_arm(base, settings, "a", study.arm("denoising"))
+        train_arm(base, settings, "a", study.arm("denoising"))
         return seals.hash_of(study.folder / "models" / "a")
 
     def interrupted():

@@ -286,5 +286,10 @@ def gather_arms(values: dict[str, Any]) -> dict[str, ArmShown]:
 
 
 def smoke_base() -> dict[str, Any]:
-    """Return the ``base`` group of the profile smoke, for opening a notebook by hand."""
-    return load_profile("smoke").base.model_dump()
+    """Return the ``base`` group of the profile smoke, for opening a notebook by hand.
+
+    That group alone: in a profile's clone, ``params.yaml`` has other arms than smoke changes.
+    """
+    differences = read_values(profiles.find("smoke"))["base"]
+    values = read_values(ROOT / "params.yaml")["base"] | differences
+    return Base.model_validate(values).model_dump()
