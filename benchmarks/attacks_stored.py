@@ -61,14 +61,18 @@ def stored(root: Path) -> Iterator[Outcome]:
     yield "nothing is damaged at first", not verify(root).damaged
     work = sorted(p for p in (root / "data").rglob("*") if p.is_file())
     store = sorted(p for p in (root / "store").rglob("*") if p.is_file())
-    for path in [*rng.sample(work, 8), *rng.sample(store, 6)]:
-        whole = path.read_bytes()
+    chosen = [*rng.sample(work, 8), *rng.sample(store, 6)]
+    whole = {path: path.read_bytes() for path in chosen}
+    for path in chosen:
         flip(path, rng)
-        found = verify(root).damaged
+    found = verify(root).damaged
+    for path in chosen:
         yield f"{path.name}: found", any(path.name in what for what in found)
-        for mend in found.values():
-            command("bash", "-c", mend, cwd=root)
-        yield f"{path.name}: mended", not verify(root).damaged and path.read_bytes() == whole
+    for mend in found.values():
+        command("bash", "-c", mend, cwd=root)
+    yield "nothing is damaged any more", not verify(root).damaged
+    for path in chosen:
+        yield f"{path.name}: mended", path.read_bytes() == whole[path]
 
 
 @attack(3, "a damaged store", "silent: `make data` ended well")
