@@ -35,7 +35,7 @@ lab: data
 	jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 data: $(STAMP)
-	dvc pull -q -r store data.dvc
+	dvc pull -r store data.dvc
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x "$(ENVIRONMENT)/bin/python" || $(PYTHON) -m venv "$(ENVIRONMENT)"
