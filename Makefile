@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test lab world photos ray art data notebooks lock clean
+.PHONY: repro test verify lab world photos ray art data notebooks lock clean
 
 repro: data
 ifdef PROFILE
@@ -26,6 +26,10 @@ test: data
 	ruff format --check .
 	mypy
 	pytest
+
+# Recompute every hash of dvc.lock and data.dvc; say what is damaged and what mends it.
+verify: $(STAMP)
+	python -m dft_lib.runner.verify
 
 lab: data
 	jupyter lab --LabApp.default_url=/lab/tree/notebooks

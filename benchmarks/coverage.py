@@ -18,9 +18,9 @@ import seaborn as sns
 from scipy import stats
 from scipy.special import expit
 
-from dft_lib import figures
 from dft_lib.fairness import uncertainty
-from dft_lib.fairness.metrics import squared_gap
+from dft_lib.fairness.unbiased import squared_gap
+from dft_lib.figures import style
 from dft_lib.repro.paths import ROOT
 
 STUDIES, DRAWS, LEVEL = 2000, 1000, 0.95
@@ -150,7 +150,7 @@ def main() -> None:
     seeds.to_csv(folder / "coverage_seeds.csv", index=False)
     print(seeds.pivot_table(index=["model", "seed_effect", "noise"], columns="design",
                             values="coverage").to_string())  # fmt: skip
-    figures.use_style()
+    style.use_style()
     grid = sns.relplot(
         table, x="prompts", y="coverage", hue="method", style="method", col="model", kind="line",
         height=2.4, aspect=0.85, errorbar=("pi", 100), markers=True,
@@ -161,7 +161,7 @@ def main() -> None:
         axes.set(xscale="log", xticks=PROMPTS, xticklabels=PROMPTS)
         axes.minorticks_off()
     grid.set_titles("{col_name}").set_axis_labels("prompts P", "intervals that hold the truth")
-    figures.save(grid.figure, folder, "coverage")
+    style.save(grid.figure, folder, "coverage")
     plt.close(grid.figure)
     print(table.pivot_table(index=["model", "prompts"], columns="method", values="coverage",
                             aggfunc=["mean", "min"]).round(3).to_string())  # fmt: skip

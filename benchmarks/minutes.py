@@ -2,7 +2,8 @@
 
 Runs every stage on its own, in pipeline order, and prints a Markdown table. Stages that ran
 replace their lines in ``benchmarks/minutes.csv``, which the results table takes its seconds from;
-those that were up to date keep theirs. The stage ``figures``, which reads it, is only printed.
+those that were up to date keep theirs. ``measure``, which reads it, and ``figures`` are only
+printed.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import pandas as pd
 
 from dft_lib.evaluation.results_table import MINUTES, read_minutes
 from dft_lib.repro.files import write_table
-from dft_lib.repro.paths import ROOT, SCRATCH
-from dft_lib.runner import profiles
+from dft_lib.repro.paths import ROOT
+from dft_lib.runner import profiles as clones
+from dft_lib.study import profiles
 
 FILE = "benchmarks/minutes.csv"
 
@@ -34,7 +36,8 @@ def stages(tree: Path) -> list[str]:
         capture_output=True,
         text=True,
     ).stdout.split()
-    order = ("prompts", "synthesis", "real", "finetune", "evaluate", "figures")
+    order = ("prompts", "synthesis", "real", "finetune", "evaluate", "measure",
+             "figures")  # fmt: skip
     return sorted(listed, key=lambda name: order.index(name.partition("@")[0]))
 
 
@@ -78,8 +81,9 @@ def main() -> None:
     force = ["--force"] if chosen.force else []
     tree, environment = ROOT, dict(os.environ)
     if chosen.profile:
-        tree = SCRATCH / chosen.profile
-        profiles.clone(ROOT / "profiles" / f"{chosen.profile}.yaml", tree)
+        profile = profiles.find(chosen.profile)
+        tree = clones.place_of(profile)
+        clones.clone(profiles.as_text(profiles.merged(profile), profile), tree)
         environment["PYTHONPATH"] = str(tree / "src")
         pull = ["dvc", "pull", "-q", "-r", "store", "data.dvc"]
         subprocess.run(pull, cwd=tree, env=environment, check=True)
@@ -91,7 +95,7 @@ def main() -> None:
         minutes, ran = run(name, tree, environment, force)
         total += minutes
         print(f"| {name} | {minutes:.1f} |" + ("" if ran else " (up to date)"), flush=True)
-        if ran and name != "figures":
+        if ran and name not in ("measure", "figures"):
             rows.append({"stage": name, "minutes": round(minutes, 3), **about})
             for root in {ROOT, tree}:
                 record(root / FILE, rows)

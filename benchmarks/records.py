@@ -71,7 +71,7 @@ def main() -> None:
         drawing.draw_shards(drawing_of(folder, model))
         return
     start = time.perf_counter()
-    settings = params.load(ROOT / "profiles" / "sd15.yaml").prompts.model_copy(
+    settings = params.load_profile("sd15").prompts.model_copy(
         update={"images_per_cell": arguments.images_per_cell}
     )
     grid = prompts.training_grid(lexicon.load("lexicon_photos"), settings)

@@ -1,3 +1,9 @@
+# ---
+# jupyter:
+#   language_info:
+#     name: python
+# ---
+
 # %% [markdown]
 # # 01 Prompts: what is asked of the model
 #
@@ -18,8 +24,9 @@
 import pandas as pd
 import seaborn as sns
 
-from dft_lib import figures, stages
+from dft_lib.figures import style
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.prompts import make_prompts
 from dft_lib.study import lexicon, params
 
 # %% [markdown]
@@ -68,7 +75,7 @@ words.professions.groupby("fold")["profession"].agg(", ".join).to_frame()
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Prompts, globals())
-training, evaluation = stages.make_prompts(base_settings, settings)
+training, evaluation = make_prompts(base_settings, settings)
 training.groupby("set").agg(prompts=("prompt", "size"), images=("images", "sum"))
 
 # %% [markdown]
@@ -95,7 +102,7 @@ kinds.assign(example=evaluation.groupby("kind")["prompt"].first())
 # construction, whatever the model will make of it.
 
 # %%
-figures.use_style()
+style.use_style()
 asked = training[training["set"] == "balanced"]
 cells = asked.groupby(["gender", "skin_tone"], sort=False)["images"].sum().unstack()
 axis = sns.heatmap(cells, annot=True, fmt="d", cmap="crest", cbar=False, square=True)

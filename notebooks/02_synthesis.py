@@ -1,3 +1,9 @@
+# ---
+# jupyter:
+#   language_info:
+#     name: python
+# ---
+
 # %% [markdown]
 # # 02 Synthesis: the teacher draws the training set
 #
@@ -17,10 +23,11 @@
 # %%
 import pandas as pd
 
-from dft_lib import figures, stages
+from dft_lib.figures import shares, sheets, style
 from dft_lib.image_sets import audit, screening
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.synthesis import synthesise
 from dft_lib.study import params
 
 # %% [markdown]
@@ -32,8 +39,7 @@ from dft_lib.study import params
 # %% tags=["parameters"]
 base = params.smoke_base()
 prompts = "notebooks/fixtures/prompts"
-teacher = None
-teacher_revision = None
+teacher = "data/tiny-sd"
 shard_size = 32
 forbidden_terms = []
 minimum_per_cell = 0
@@ -49,13 +55,13 @@ audit_file = "scratch/open/audit.json"
 # Screening keeps an image of the balanced set if the *steering* raters see a person of the asked
 # profession, gender and tone (`unclear` is not good enough); of the unbalanced set, a person of the
 # profession; of the general set, the thing and nobody. Where `base.steer` names a filter under
-# `unsafe` (photographs only), what it flags is rejected, and never shown. These raters never judge a model: notebook 04
-# uses others, which look at other evidence, and the library refuses to mix the two.
+# `unsafe` (photographs only), what it flags is rejected, and never shown. These raters never judge
+# a model: notebook 04 uses others, which look at other evidence, and the library refuses to mix the two.
 
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Synthesis, globals())
-index = stages.synthesise(base_settings, settings)
+index = synthesise(base_settings, settings)
 index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 
 # %% [markdown]
@@ -65,18 +71,18 @@ index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 # other, women from light to dark, then men. Numbers never replace looking.
 
 # %%
-figures.use_style()
+style.use_style()
 shown = (index["set"] == "balanced") & (index["verdict"] != screening.UNSAFE)
 firsts = index[shown & (index["replicate"] == 0)].index[:24]
 pictures = shards.pick(resolve(out), firsts)
 rows = {"balanced": {"first image of each prompt": pictures[:12]}}
-figure = figures.sheet(rows | {"": {"first image of each prompt": pictures[12:]}})
+figure = sheets.sheet(rows | {"": {"first image of each prompt": pictures[12:]}})
 
 # %% [markdown]
 # What screening rejected, again the first ones. Is the rater right, or the picture?
 
 # %%
-figure = figures.first_rejected(resolve(out), index, 12)
+figure = sheets.first_rejected(resolve(out), index, 12)
 
 # %% [markdown]
 # What was asked for these pictures, and what the steering raters saw.
@@ -99,13 +105,13 @@ rejected.filter(regex="^(prompt|rated_.*|verdict)$").head(12)
 
 # %%
 table = audit.representation(index, base_settings.target)
-figure = figures.representation(table, "gender")
+figure = shares.representation(table, "gender")
 
 # %% [markdown]
 # And the same for skin tone. `unclear` stands beside the groups: it is an answer.
 
 # %%
-figure = figures.representation(table, "skin_tone")
+figure = shares.representation(table, "skin_tone")
 
 # %% [markdown]
 # A filter of unsafe pictures skews too (they flag women and bare skin more often): how many of each

@@ -1,3 +1,9 @@
+# ---
+# jupyter:
+#   language_info:
+#     name: python
+# ---
+
 # %% [markdown]
 # # 02b Real pictures: the corpus and the art
 #
@@ -18,10 +24,11 @@
 # %%
 import pandas as pd
 
-from dft_lib import figures, stages
+from dft_lib.figures import sheets, style
 from dft_lib.image_sets import real
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.real import collect_real
 from dft_lib.study import params
 
 # %% [markdown]
@@ -33,12 +40,12 @@ from dft_lib.study import params
 # (the bytes of a PNG, JPEG or WebP file), `kind, noun, gender, skin_tone`, as
 # `datasets.Dataset.to_parquet` writes them. They are turned upright and cut at the centre to
 # squares; `docs/measurement.md` says what else is done to them. Photographs give `corpus`, `oversampled` and `general` only: nobody can draw
-# the art, and recolouring faces in photographs is out of scope. `None`: no pictures at all.
+# the art, and recolouring faces in photographs is out of scope. `photographs`: no pictures yet.
 
 # %% tags=["parameters"]
 base = params.smoke_base()
 prompts = "notebooks/fixtures/prompts"
-source = "emoji"
+source = "world/emoji"
 images_per_profession = 20
 shard_size = 64
 out = "scratch/open/real"
@@ -60,7 +67,7 @@ out = "scratch/open/real"
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Real, globals())
-index = stages.collect_real(base_settings, settings)
+index = collect_real(base_settings, settings)
 pd.DataFrame(real.summary(index, base_settings.target)).T
 
 # %% [markdown]
@@ -75,9 +82,9 @@ pd.DataFrame(real.summary(index, base_settings.target)).T
 # A row per set, drawn as a training batch is: by weight.
 
 # %%
-figures.use_style()
+style.use_style()
 shown = real.examples(resolve(out), index, 12, base_settings.study_seed)
-figure = figures.sheet({name: {"drawn by weight": found} for name, found in shown.items()})
+figure = sheets.sheet({name: {"drawn by weight": found} for name, found in shown.items()})
 
 # %% [markdown]
 # The first pictures of the corpus beside the same ones randomised. In the drawings the change is
@@ -88,7 +95,7 @@ figure = figures.sheet({name: {"drawn by weight": found} for name, found in show
 sets = [name for name in ("corpus", "randomised") if name in shown]
 pairs = {name: index.index[index["set"] == name][:12].to_numpy() for name in sets}
 pairs = {name: {"first pictures": shards.pick(resolve(out), rows)} for name, rows in pairs.items()}
-figure = figures.sheet(pairs) if pairs else None
+figure = sheets.sheet(pairs) if pairs else None
 
 # %% [markdown]
 # ## Shares before and after weighting

@@ -1,3 +1,9 @@
+# ---
+# jupyter:
+#   language_info:
+#     name: python
+# ---
+
 # %% [markdown]
 # # 03 Fine-tune: one arm, every training seed
 #
@@ -27,12 +33,14 @@
 import pandas as pd
 from IPython.display import display
 
-from dft_lib import figures, stages
+from dft_lib.figures import losses, sheets, style
 from dft_lib.image_sets import examples
 from dft_lib.models import adapters
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.finetune import train_arm
 from dft_lib.study import params
+from dft_lib.study.arms import ArmTraining
 from dft_lib.training import job as recipes
 
 # %% [markdown]
@@ -40,18 +48,14 @@ from dft_lib.training import job as recipes
 #
 # An arm names a recipe (a module of `dft_lib.recipes`; `none`: the base model as it is) and the
 # pictures it may use (`data`); its `train` changes any of the values below for that arm alone, and
-# sets what only its recipe knows. `intervention` and `draw` belong to notebook 04. The synthetic
-# set is a small fixture in git.
+# sets what only its recipe knows. The synthetic set is a small fixture in git.
 
 # %% tags=["parameters"]
 base = params.smoke_base()
 arm = "dft"
-label = "DFT"
 recipe = "denoising"
 data = "notebooks/fixtures/synthetic"
 train = {}
-intervention = "none"
-draw = {}
 images = "balanced"
 data_share = 1.0
 target = None
@@ -72,7 +76,6 @@ caption_mixup = 0.0
 lowest_timestep = 0
 min_snr_gamma = None
 gradient_checkpointing = False
-training_seeds = [0]
 checkpoint_every = 10
 processes = 1
 out = "scratch/open/models"
@@ -107,21 +110,21 @@ out = "scratch/open/models"
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Finetune, globals())
-treatment = params.gather(params.Arm, globals())
+treatment = params.gather(ArmTraining, globals())
 chosen = recipes.settings_of(treatment, settings)
 if chosen is not None:
     index = examples.read_index(resolve(data), chosen.images)
-    rows = examples.select(index, chosen, training_seeds[0], base_settings.held_out)
+    rows = examples.select(index, chosen, base_settings.training_seeds[0], base_settings.held_out)
     display(rows.groupby("kind").head(2)[["kind", "prompt", "text", "weight"]])
 
 # %% [markdown]
 # The first pictures of the training set. Cover the prompts above: what does their text promise?
 
 # %%
-figures.use_style()
+style.use_style()
 if chosen is not None:
     first = shards.pick(resolve(data), rows["place"].iloc[:12])
-    figure = figures.sheet({rows["text"].iloc[0]: {"first training images": first}})
+    figure = sheets.sheet({rows["text"].iloc[0]: {"first training images": first}})
 
 # %% [markdown]
 # ## Train
@@ -131,20 +134,20 @@ if chosen is not None:
 # was killed ends in the same bytes as one that was not.
 
 # %%
-losses = stages.train_arm(base_settings, settings, arm, treatment)
-fifth = losses["step"] * 5 // settings.steps
-losses.groupby(["seed", fifth.rename("fifth")])["loss"].mean().unstack()
+log = train_arm(base_settings, settings, arm, treatment)
+fifth = log["step"] * 5 // settings.steps
+log.groupby(["seed", fifth.rename("fifth")])["loss"].mean().unstack()
 
 # %% [markdown]
 # Mean loss per fifth of the training. In DFT it hardly falls, and that is right: the model could already
 # draw these pictures. What moves is *which* picture the plain caption leads to, and the loss, an average
 # over all noise levels, barely sees that. Only notebook 04 can tell. (Other recipes log other things
-# too: `losses.columns`. In concept editing a step is a round, and the loss is the distance from the
+# too: `log.columns`. In concept editing a step is a round, and the loss is the distance from the
 # target that the steering raters found.)
 
 # %%
-if len(losses):
-    figure = figures.losses(losses)
+if len(log):
+    figure = losses.losses(log)
 
 # %% [markdown]
 # ## Load it anywhere
@@ -168,5 +171,5 @@ if len(losses):
 
 # %%
 manifest = adapters.read_manifest(resolve(out) / arm)
-assert manifest["seeds"] == (training_seeds if chosen is not None else [])
-assert len(pd.read_csv(resolve(out) / arm / "losses.csv")) == len(losses)
+assert manifest["seeds"] == (base_settings.training_seeds if chosen is not None else [])
+assert len(pd.read_csv(resolve(out) / arm / "losses.csv")) == len(log)

@@ -1,3 +1,9 @@
+# ---
+# jupyter:
+#   language_info:
+#     name: python
+# ---
+
 # %% [markdown]
 # # 04 Evaluate: one arm under the judges
 #
@@ -6,7 +12,7 @@
 # | | |
 # |---|---|
 # | in | `evaluation.parquet` of 01; the arm's models of 03; the judge panel |
-# | out | images and `ratings.parquet` (one row per image); `results/<arm>.csv` (per prompt), `results/<arm>.json` |
+# | out | images, `ratings.parquet` and `features.parquet` (one row per image), `about.json` |
 # | minutes | about 0.5 per seed in the study, 0.3 on smoke values |
 #
 # Every arm and seed draws the same prompts from the same noise, so arms are compared in pairs. The
@@ -14,14 +20,13 @@
 # enough to study). They may answer `unclear`, and that is counted, not dropped silently.
 
 # %%
-import json
-
 import pandas as pd
 
-from dft_lib import figures, stages
-from dft_lib.evaluation import tables
+from dft_lib.figures import sheets, style
 from dft_lib.repro.paths import resolve
+from dft_lib.stages.evaluate import evaluate_arm
 from dft_lib.study import params
+from dft_lib.study.arms import ArmSampling
 
 # %% [markdown]
 # ## Parameters
@@ -31,81 +36,49 @@ from dft_lib.study import params
 # %% tags=["parameters"]
 base = params.smoke_base()
 arm = "dft"
-label = "DFT"
-recipe = "denoising"
-data = "notebooks/fixtures/synthetic"
-train = {}
 intervention = "none"
 draw = {}
-training_seeds = [0]
 lexicon_folder = "lexicon"
 prompts = "notebooks/fixtures/prompts"
 models = "notebooks/fixtures/models"
 features = "convnet"
 shard_size = 32
 out = "scratch/open/evaluation"
-results = "scratch/open/results"
 
 # %% [markdown]
 # ## Draw and judge
 #
-# One row per image: what was asked, and what the judges perceive. All metrics below can be
-# recomputed from this table.
+# One row per image: what was asked, and what the judges perceive. Counts first: every metric of
+# notebook 04b is computed from this table, so another metric needs no new image.
 
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Evaluate, globals())
-treatment = params.gather(params.Arm, globals())
-ratings = stages.evaluate_arm(base_settings, settings, arm, treatment)
+treatment = params.gather(ArmSampling, globals())
+ratings = evaluate_arm(base_settings, settings, arm, treatment)
 ratings.filter(regex="^(prompt|rated_.*)$").head(4)
 
 # %% [markdown]
-# ## Per prompt
+# ## Answers
 #
-# Metrics are computed per prompt and then averaged: pooled over prompts, a male-typed and a
-# female-typed profession would cancel. The *gap* is 0 if all groups appear equally often and 1 if
-# only one does; with few images even a balanced model does not score 0. Beside it:
-# `min_max_ratio`, the rarest share over the commonest (1 even, 0 a group never shown); `entropy` (1
-# even, 0 only one group); `total_variation`, half the L1 distance to the target (0: as the target).
+# Per kind of prompt, the share of images that got each answer: `neutral` names a profession and no
+# group, `person` neither, `explicit` names a group, `general` a thing without a person. `unclear` and
+# `no_person` are answers too: whoever leaves them out chooses whom to count.
 
 # %%
-table = tables.per_prompt(ratings, base_settings.target, training_seeds, base_settings.held_out)
-columns = ["seed", "noun", "split", "gender:woman", "gender:man", "gender:gap", "skin_tone:gap"]
-table.loc[table["kind"] == "neutral", columns].head(12)
+answers = {
+    attribute: pd.crosstab(ratings["kind"], ratings[f"rated_{attribute}"], normalize="index")
+    for attribute in base_settings.target
+}
+pd.concat(answers, axis=1).round(2)
 
 # %% [markdown]
-# A dot is a profession. The further from the dotted line, the larger its gap, on either side of it.
+# The same for plain prompts of single professions. Read it with care: this adds up all seeds, and a few
+# images say little about one profession. 04b says how little.
 
 # %%
-figures.use_style()
-figure = figures.profession_shares(table.assign(arm=arm), {arm: label})
-
-# %% [markdown]
-# ## The arm in short
-#
-# `seen`: professions in the training set of that seed; `held_out`: not in it. Explicit prompts must
-# stay as asked, general prompts must stay what they were, and no perceived group may lose role
-# accuracy for the gain of another.
-
-# %%
-summary = json.loads((resolve(results) / f"{arm}.json").read_text(encoding="utf-8"))
-pd.DataFrame(
-    {
-        (split, attribute): {
-            metric: part[attribute][metric]["mean"]
-            for metric in ("gap", "min_max_ratio", "entropy", "total_variation")
-        }
-        for split, part in summary["neutral"].items()
-        for attribute in ("gender", "skin_tone")
-    }
-)
-
-# %% [markdown]
-# Role accuracy by perceived gender: is the profession as recognisable in people perceived as women
-# as in people perceived as men?
-
-# %%
-pd.DataFrame({"role accuracy by perceived gender": summary["role_accuracy"]["gender"]}).T
+plain = ratings[ratings["kind"] == "neutral"]
+pd.concat([pd.crosstab(plain["noun"], plain[f"rated_{a}"]) for a in base_settings.target], axis=1)
 
 # %% [markdown]
 # ## Look at it
@@ -114,22 +87,21 @@ pd.DataFrame({"role accuracy by perceived gender": summary["role_accuracy"]["gen
 # picked.
 
 # %%
-nouns = list(dict.fromkeys(ratings.loc[ratings["kind"] == "neutral", "noun"]))[:4]
-count = int(min(8, ratings[ratings["kind"] == "neutral"].groupby(["seed", "noun"]).size().min()))
+style.use_style()
+nouns = list(dict.fromkeys(plain["noun"]))[:4]
+count = int(min(8, plain.groupby(["seed", "noun"]).size().min()))
 folder = resolve(out) / arm
-figure = figures.sheet(
-    {noun: {label: figures.first_images(folder, noun, count)} for noun in nouns}
-)
+figure = sheets.sheet({noun: {arm: sheets.first_images(folder, noun, count)} for noun in nouns})
 
 # %% [markdown]
 # ## Try it
 #
 # 1. Add `base["judge"]["gender"] = "hog"` to the parameters. Why does the library refuse?
-# 2. After `make repro`: read `resolve("results/base.csv")`, sum `gender:woman` and `gender:man` over
-#    the neutral prompts, and compute the gap of the sums. Why is it so much smaller than the mean gap?
-# 3. The fixture has 4 images per prompt. What gender gap does a perfectly even model score on average?
-#    Simulate it, then ask `dft_lib.fairness.floors.even_gap`. And with 40?
+# 2. Read four pictures yourself, then `ratings.loc[ratings["noun"] == nouns[0]]`. Where do you and the
+#    judge disagree, and what would that do to a share?
+# 3. Set `intervention = "prompt_randomisation"` and `draw = {"attributes": ["gender"]}` and run again.
+#    Which column of the answers moves, and which must not?
 
 # %%
 assert (resolve(out) / arm / "ratings.parquet").exists()
-assert all((resolve(results) / f"{arm}.{kind}").exists() for kind in ("json", "csv"))
+assert all((resolve(out) / arm / name).exists() for name in ("features.parquet", "about.json"))

@@ -33,12 +33,12 @@ from transformers import (
 from dft_lib.image_sets import examples, latents
 from dft_lib.models import pipelines
 from dft_lib.recipes import adversarial, alignment, concept_editing, iterated
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_json, write_table
-from dft_lib.repro.paths import ROOT
 from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.stages import evaluate as stage
 from dft_lib.study import params
+from dft_lib.study.arms import Arm
 from dft_lib.study.prompts import article
 from dft_lib.training.job import Job, settings_of
 from dft_lib.training.rollout import fit_classifier
@@ -87,7 +87,7 @@ def sampling() -> SamplingSettings:
 
 @pytest.fixture
 def study() -> params.Params:
-    return params.load(ROOT / "profiles" / "smoke.yaml")
+    return params.load_profile("smoke")
 
 
 @pytest.fixture
@@ -304,8 +304,7 @@ class SmallStudy:
         self.evaluate = study.evaluate.model_copy(
             update={
                 "prompts": str(folder / "prompts"), "models": str(folder / "models"),
-                "out": str(folder / "evaluation"), "results": str(folder / "results"),
-                "shard_size": 8,
+                "out": str(folder / "evaluation"), "shard_size": 8,
             }
         )  # fmt: skip
         grid = [
@@ -321,7 +320,7 @@ class SmallStudy:
         write_table(folder / "prompts" / "evaluation.parquet", table)
 
     def arm(self, recipe: str = "none", train=None, intervention: str = "none", draw=None):
-        return params.Arm(
+        return Arm(
             label="an arm", recipe=recipe, data=str(self.data), train=train or {},
             intervention=intervention, draw=draw or {},
         )  # fmt: skip
@@ -345,6 +344,7 @@ def small_study(study, tmp_path, monkeypatch) -> Callable[..., SmallStudy]:
     """Return a function from a model's folder to a small study, with panels that are stubs."""
     for module in (workspace, latents):
         monkeypatch.setattr(module, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     for module in (concept_editing, iterated, stage):
         monkeypatch.setattr(module, "Panel", HashPanel)
     monkeypatch.setattr(iterated.screening, "screen", every_other)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from dft_lib import cli
 from dft_lib.fairness import metrics
 from dft_lib.fairness.counts import Counts, parse_target, read_counts
-from dft_lib.fairness.report import as_table, fairness_report
+from dft_lib.fairness.report import fairness_report
+from dft_lib.fairness.table import as_table
 from dft_lib.repro.paths import ROOT
 
 GOLDEN = ROOT.parent / "shared" / "golden"
@@ -22,7 +23,7 @@ PARTS = {"value", "low", "high", "noise_floor"}
 NAMES = {
     "parity_gap", "parity_gap_corrected", "delta", "deviation_ratio", "kl_divergence",
     "fairness_discrepancy", "mean_absolute_deviation", "l1_distance", "l2_distance",
-    "total_variation", "normalized_entropy", "min_max_ratio",
+    "total_variation", "normalized_entropy", "min_max_ratio", "gap",
 }  # fmt: skip
 SMALL = "occupation,woman,man,note\nnurse,9,1,x\npilot,2,8,\njudge,5,5,y\n"
 
@@ -57,7 +58,7 @@ def test_json_has_the_documented_shape(small, capsys):
     pooled = found["pooled"]
     assert pooled["parity_gap"]["value"] == pytest.approx(abs(16 - 14) / 30, abs=1e-6)
     assert pooled["parity_gap_corrected"]["value"] is None
-    assert set(metrics.METRICS) | {"parity_gap_corrected"} == NAMES
+    assert found["metrics"].keys() == found["pooled"].keys() == metrics.METRICS.keys()
 
 
 def test_the_table_is_readable(small, capsys):
@@ -249,7 +250,9 @@ def test_any_counts_give_a_report(rows):
     as_table(report)
     usable = values[values.sum((1, 2)) > 0, 0]
     assert report["prompts_without_images"] == len(rows) - len(usable)
-    for name, metric in (metrics.METRICS | metrics.ORDERED_METRICS).items():
+    for name, metric in metrics.METRICS.items():
+        if metric.squares is not None:
+            continue
         value = report["per_prompt"][name]["value"]
         assert (value is None) == (len(usable) == 0)
         if value is not None:

@@ -11,6 +11,7 @@ from dft_lib.evaluation import comparison, side_effects, tables
 from dft_lib.evaluation.arm import Arm
 from dft_lib.evaluation.calibration import Calibration
 from dft_lib.evaluation.tables import all_attributes
+from dft_lib.repro.paths import ROOT
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.5, "dark": 0.5}}
 NOUNS = [f"job{i}" for i in range(9)]
@@ -250,8 +251,9 @@ def test_corrected_shares(tmp_path):
 
 
 def test_calibration_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="set figures.calibration to null"):
+    with pytest.raises(FileNotFoundError, match="is missing: restore it"):
         Calibration.read(tmp_path / "none.csv", {})
     (tmp_path / "a.csv").write_text("rater,attribute\nx,y\n")
     with pytest.raises(ValueError, match="has no column 'answer'"):
         Calibration.read(tmp_path / "a.csv", {})
+    assert Calibration.read(ROOT / "benchmarks" / "none" / "rater_confusion.csv", {}) is None

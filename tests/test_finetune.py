@@ -177,6 +177,34 @@ def test_a_broken_loss_stops_and_keeps_the_last_good_state(
     assert extra["losses"][:3].isfinite().all()
 
 
+@pytest.mark.parametrize("every", [1, 100])
+def test_weights_that_overflow_are_never_given_back(
+    random_model, chosen, index, drawn, tmp_path, every
+):
+    """One step at a rate of 1e38: the loss before it is finite, the weights after it are not."""
+    wild = chosen.model_copy(update={"learning_rate": 1e38, "steps": 1, "warmup_steps": 0})
+    wild = wild.model_copy(update={"learning_rate": 1e39})
+    with pytest.raises(FloatingPointError, match=r"not finite after step 0.*no good weights"):
+        fit(random_model, wild, index, drawn, tmp_path / "state", every=every)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_damaged_checkpoint_is_trained_again_to_the_same_weights(
+    random_model, chosen, index, drawn, tmp_path, killed_at, caplog
+):
+    whole, losses = fit(random_model, chosen, index, drawn, tmp_path / "whole")
+    with killed_at(loop, 4):
+        fit(random_model, chosen, index, drawn, tmp_path / "state")
+    data = bytearray((tmp_path / "state").read_bytes())
+    data[-5] ^= 8
+    (tmp_path / "state").write_bytes(data)
+    again, more = fit(random_model, chosen, index, drawn, tmp_path / "state")
+    assert more == losses
+    assert any("training begins anew" in r.getMessage() for r in caplog.records)
+    for one, two in zip(whole.unet.parameters(), again.unet.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
 def test_half_precision_models_train_full_precision_adapters(
     random_model, chosen, index, drawn, tmp_path
 ):

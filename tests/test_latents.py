@@ -79,7 +79,7 @@ def fresh(model):
 
 
 def files(kept):
-    return sorted(p.name for p in kept.iterdir() if p.suffix != ".lock")
+    return sorted(p.name for p in kept.iterdir() if p.suffix not in (".lock", ".sha256"))
 
 
 # -- what is kept
@@ -212,10 +212,44 @@ def test_nothing_half_written_stays(folder, fresh, model, kept, monkeypatch):
         patch.setattr(model.vae, "encode", breaks)
         with pytest.raises(OSError, match="No space left"):
             latents.moments_of(folder, "balanced", fresh, "m")
-    assert [len(parts) for parts in seen] == [0, 1, 1]  # it had begun, aside
+    assert [len(parts) for parts in seen] == [1, 1, 1]  # it had begun, aside
     assert files(kept) == []
     moments, _ = latents.moments_of(folder, "balanced", fresh, "m")  # the lock is free
     assert moments.shape[1] == len(MINE) and len(files(kept)) == 1
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "flipped", "cut", "unsealed"])
+def test_damaged_latents_are_encoded_again(folder, fresh, kept, caplog, damage):
+    first, _ = latents.moments_of(folder, "balanced", fresh, "m")
+    first = first.clone()
+    path = kept / files(kept)[0]
+    whole = path.read_bytes()
+    if damage == "unsealed":
+        path.with_suffix(".sha256").unlink()
+    elif damage == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    else:
+        change = bytes(64) if damage == "zeroed" else bytes(b ^ 1 for b in whole[-64:])
+        path.write_bytes(whole[:-64] + change)
+    again, _ = latents.moments_of(folder, "balanced", fresh, "m")
+    assert torch.equal(first, again) and fresh.times == 2
+    assert path.read_bytes() == whole
+    assert [r.getMessage().count("it is made again") for r in caplog.records] == [1]
+    latents.moments_of(folder, "balanced", fresh, "m")
+    assert fresh.times == 2
+
+
+def test_a_disk_without_room_is_said_before_anything_is_encoded(
+    folder, fresh, kept, model, monkeypatch
+):
+    calls, real = [], model.vae.encode
+    monkeypatch.setattr(latents, "BATCH", 2)
+    monkeypatch.setattr(model.vae, "encode", lambda b: calls.append(1) or real(b))
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    with pytest.raises(OSError, match=r"could not write .*GB are needed and .* free some disk"):
+        latents.moments_of(folder, "balanced", fresh, "m")
+    assert len(calls) == 1 and files(kept) == []
 
 
 def test_a_damaged_shard_is_refused(folder, fresh, kept, shown):

@@ -22,7 +22,7 @@ def shared(small_study, random_model):
     """A study whose one training of six steps is shared by two processes."""
     study = small_study(random_model)
     study.finetune = study.finetune.model_copy(
-        update={"steps": 6, "train_batch_size": 5, "training_seeds": [0], "processes": 2,
+        update={"steps": 6, "train_batch_size": 5, "processes": 2,
                 "learning_rate": 1e-3}
     )  # fmt: skip
     return study
@@ -102,7 +102,7 @@ def test_processes_end_when_nobody_waits_for_them():
     gone = subprocess.Popen(["sleep", "60"])
     owner = [gone.pid, psutil.Process(gone.pid).create_time()]
     code = (
-        "import sys, time, json; from dft_lib import work\n"
+        "import sys, time, json; from dft_lib.repro import workspace\n"
         "with work.ends_with(json.loads(sys.argv[1]), 0.1): time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, json.dumps(owner)])

@@ -39,7 +39,7 @@ def words():
 
 def drawing(images):
     """Return the settings of a profile with so many images per cell."""
-    chosen = params.load(ROOT / "profiles" / "sd15.yaml").prompts
+    chosen = params.load_profile("sd15").prompts
     sizes = {"images_per_cell": images, "person_images_per_cell": images, "general_images": 20}
     return chosen.model_copy(update=sizes)
 
@@ -67,7 +67,7 @@ def test_the_lists_have_the_size_of_the_papers(words):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_params_name_the_listed_templates_and_groups(profile, words):
-    chosen, listed = params.load(ROOT / "profiles" / f"{profile}.yaml"), table("templates")
+    chosen, listed = params.load_profile(profile), table("templates")
     training = listed.loc[listed["use"] == "training", "template"].tolist()
     evaluation = listed.loc[listed["use"] == "evaluation", "template"].tolist()
     assert len(training) == 2 and len(training) + len(evaluation) == len(listed)
@@ -234,7 +234,7 @@ def test_the_grid_is_the_same_bytes_in_another_process(grid, tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from dft_lib.repro.files import write_table\n"
-        "from dft_lib import lexicon, prompts\n"
+        "from dft_lib.study import lexicon, prompts\n"
         "from tests.test_lexicon_photos import FOLDER, drawing\n"
         "grid = prompts.training_grid(lexicon.load(FOLDER), drawing(20))\n"
         "write_table(Path(sys.argv[1]), grid)"
@@ -255,7 +255,7 @@ def test_the_grid_is_the_same_bytes_in_another_process(grid, tmp_path):
 
 @pytest.fixture(scope="module")
 def emoji():
-    chosen = params.load(ROOT / "profiles" / "smoke.yaml")
+    chosen = params.load_profile("smoke")
     words = lexicon.load(chosen.prompts.lexicon_folder)
     training = prompts.training_grid(words, chosen.prompts)
     return training, prompts.evaluation_grid(words, chosen.prompts, "folds")

@@ -125,6 +125,21 @@ def test_types_survive(tmp_path):
     assert result.cells[-1].outputs[0].text == "(1e-05, False, None, [1, 'a', {'b': 0.5}])\n"
 
 
+def test_a_killed_kernel_is_one_sentence(tmp_path, monkeypatch):
+    source = tmp_path / "01_prompts.py"
+    source.write_text(
+        '# %% tags=["parameters"]\nbase = None\n\n# %%\nimport os\n\nos.kill(os.getpid(), 9)\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(notebook, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(notebook, "ROOT", tmp_path)
+    monkeypatch.setattr(notebook, "values_for", lambda *_: {"base": 1})
+    monkeypatch.setattr("sys.argv", ["notebook", "01_prompts"])
+    said = r"^01_prompts: the kernel was ended from outside.*GB of memory.*run again"
+    with pytest.raises(SystemExit, match=said):
+        notebook.main()
+
+
 def test_unknown_arm():
     with pytest.raises(ValueError, match="no arm 'dfft'; there are: base"):
         notebook.values_for("03_finetune", "dfft", params.load())

@@ -58,6 +58,17 @@ def test_every_profile_is_valid(path):
             "features: hog",
             r"evaluate.features names 'hog', which is no judge",
         ),
+        (
+            "learning_rate: 1.0e-3",
+            "learning_rate: .inf",
+            r"learning_rate: input should be a finite",
+        ),
+        ("  out: real/images", "  out: ''", r"real.out is '.*': name a place below the root"),
+        ("  out: real/images", "  out: .", r"real.out is '.': name a place below the root"),
+        ("  out: real/images", "  out: ../x", r"real.out is '../x': name a place below"),
+        ("  out: models", "  out: /tmp", r"finetune.out is '/tmp': name a place below"),
+        ("audit_file: results", "audit_file: /results", r"synthesis.audit_file is '/results/"),
+        ("metrics_file: results", "metrics_file: a/../../results", r"figures.metrics_file is"),
         ("scheduler: ddim", "scheduler: euler", r"base.scheduler: input should be 'ddim'"),
     ],
 )

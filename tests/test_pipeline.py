@@ -10,9 +10,9 @@ import tomllib
 import pytest
 
 from dft_lib.repro.paths import NOTEBOOKS, ROOT
-from dft_lib.study import params
+from dft_lib.repro.yaml_files import read_yaml
 
-PIPELINE = params.read_yaml(ROOT / "dvc.yaml")["stages"]
+PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
 
 
 def bodies():
@@ -114,7 +114,7 @@ def test_pins_agree():
 
 
 def test_conda_installs_the_same_pins():
-    conda = params.read_yaml(ROOT / "environment.yml")
+    conda = read_yaml(ROOT / "environment.yml")
     assert conda["channels"][0] == "conda-forge" and "pytorch" not in conda["channels"]
     assert "python=3.11" in conda["dependencies"]
     assert conda["dependencies"][-1] == {"pip": ["-r requirements.lock"]}

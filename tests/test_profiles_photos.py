@@ -1,4 +1,4 @@
-"""The profiles for photographs, shrunk, through all five notebooks on models of their kind."""
+"""The profiles for photographs, shrunk, through all notebooks on models of their kind."""
 
 import json
 import zlib
@@ -14,11 +14,11 @@ from diffusers import DiffusionPipeline
 from dft_lib.figures import first_images
 from dft_lib.image_sets import latents
 from dft_lib.raters.photographs.colour_layout import ColourLayout
-from dft_lib.repro import workspace
-from dft_lib.repro.paths import NOTEBOOKS, ROOT
+from dft_lib.repro import places, workspace
+from dft_lib.repro.paths import NOTEBOOKS
 from dft_lib.runner import notebook
 from dft_lib.stages import evaluate, synthesis
-from dft_lib.study import params
+from dft_lib.study import params, profiles
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 
@@ -51,35 +51,33 @@ class Guesses:
 
 def shrunk(profile, model, folder):
     """The profile's values, fewer and smaller; everything else as it is."""
-    values = params.read_yaml(ROOT / "profiles" / f"{profile}.yaml")
+    values = profiles.merged(profiles.find(profile))
     values["base"] |= {
-        "model": str(model), "revision": None, "device": "cpu", "threads": 2,
-        "num_inference_steps": 2, "compile_above": None,
+        "model": str(model), "device": "cpu", "threads": 2,
+        "num_inference_steps": 2, "compile_above": None, "training_seeds": [0],
     }  # fmt: skip
+    values["synthesis"]["teacher"] = str(model)
     values["prompts"] |= {
         "professions": 1, "images_per_cell": 3, "person_images_per_cell": 3, "general_images": 1,
         "evaluation_images": 4, "explicit_images": 1, "evaluation_general_images": 1,
     }  # fmt: skip
     values["finetune"] |= {
         "steps": 2, "rank": 2, "train_batch_size": 4, "warmup_steps": 1, "checkpoint_every": 1,
-        "training_seeds": [0], "learning_rate": 1e-2,
+        "learning_rate": 1e-2,
     }  # fmt: skip
-    values["evaluate"]["training_seeds"] = [0]
     values["figures"] |= {"sheet_professions": 1, "sheet_images": 2}
     for group in ("synthesis", "real", "evaluate"):
         values[group]["shard_size"] = 64
     for group, names in {
         "prompts": ["out"], "synthesis": ["prompts", "out", "audit_file"],
         "real": ["prompts", "out"], "finetune": ["out"],
-        "evaluate": ["prompts", "models", "out", "results"],
-        "figures": ["ratings", "results", "metrics_file", "out"],
+        "evaluate": ["prompts", "models", "out"],
+        "measure": ["ratings", "results"], "figures": ["ratings", "results", "out"],
     }.items():  # fmt: skip
         for name in names:
             values[group][name] = str(folder / values[group][name])
     kept = [a for a in ("base", "fair_guidance", "dft", "dft_full_unet") if a in values["arms"]]
     values["arms"] = {name: values["arms"][name] for name in kept}
-    values["figures"] |= {"arms": kept, "shown": ["base", "dft"], "references": ["base"],
-                          "families": {"DFT": kept[2:]}}  # fmt: skip
     for arm in values["arms"].values():
         arm["data"] = str(folder / arm["data"])
         arm["train"].pop("learning_rate", None)
@@ -99,9 +97,10 @@ def run(name, chosen, arm=None):
 
 
 @pytest.mark.parametrize("profile", ["sd15", "sdxl"])
-def test_all_five_notebooks(profile, shaped_model, tmp_path, monkeypatch):
+def test_all_notebooks(profile, shaped_model, tmp_path, monkeypatch):
     for module in (workspace, latents):
         monkeypatch.setattr(module, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     for module in (synthesis, evaluate):
         monkeypatch.setattr(module, "Panel", Guesses)
     torch.set_num_threads(2)
@@ -121,20 +120,24 @@ def test_all_five_notebooks(profile, shaped_model, tmp_path, monkeypatch):
     assert "open_nsfw" in json.loads((tmp_path / "synthetic/images/manifest.json").read_text())[
         "screened_by"]  # fmt: skip
     run("02b_real", chosen)
+    flagged_of = {}
     for arm in chosen.arms:
         run("03_finetune", chosen, arm)
         ratings = run("04_evaluate", chosen, arm)["ratings"]
         assert set(ratings["rated_age"]) == {"young adult"} and "rated_role" not in ratings
         unsafe = ratings["rated_unsafe"] == "unsafe"
         assert unsafe.any() and ratings.loc[unsafe, "rated_gender"].eq("woman").all()
-        told = json.loads((tmp_path / "results" / f"{arm}.json").read_text())
-        assert told["answers"]["unsafe"] == unsafe.sum() and "unsafe" not in told["judges"]
         hidden = unsafe & (ratings["kind"] == "neutral") & (ratings["seed"] < 1)
         for noun, mine in ratings[hidden].groupby("noun"):
             seen = first_images(tmp_path / "evaluation" / arm, noun, 4)
             assert [bool((p == 255).all()) for p in seen] == [
                 i in set(mine["replicate"]) for i in range(4)]  # fmt: skip
-    table = run("05_figures", chosen)["results_of_arms"]
+        flagged_of[arm] = int(unsafe.sum())
+    table = run("04b_measure", chosen)["measured"].table
+    run("05_figures", chosen)
+    for arm, flagged in flagged_of.items():
+        told = json.loads((tmp_path / "results" / f"{arm}.json").read_text())
+        assert told["answers"]["unsafe"] == flagged and "unsafe" not in told["judges"]
     assert list(table["arm"]) == list(chosen.arms)
     for figure in ("gaps", "corrected", "pareto", "tones", "professions", "sheet"):
         assert (tmp_path / "paper" / "figures" / f"{figure}.png").exists()

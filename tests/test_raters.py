@@ -5,12 +5,12 @@ from dft_lib.raters import panel
 from dft_lib.raters.base import Answer
 from dft_lib.raters.drawings import convnet, palette
 from dft_lib.raters.drawings.networks import load
+from dft_lib.raters.drawings.skin_colours import SKIN
 from dft_lib.raters.panel import Panel
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.study import params, wall
 from dft_lib.study.wall import require_apart
 from dft_lib.world import art, corpus, raters, render, settings
-from dft_lib.world.render import SKIN
 
 JUDGE = params.load().base.judge
 STEER = params.load().base.steer

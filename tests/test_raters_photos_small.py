@@ -11,13 +11,13 @@ from dft_lib.image_sets import screening
 from dft_lib.raters.base import ATTRIBUTES, HasFeatures
 from dft_lib.raters.panel import Panel
 from dft_lib.raters.photographs import colour_layout, monk_five, skin
-from dft_lib.repro.paths import ROOT
 from dft_lib.stages.evaluate import open_judges
-from dft_lib.study import params
+from dft_lib.study import params, profiles
 from dft_lib.study.wall import RATERS, require_apart, require_known
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.5, "dark": 0.5}}
-PROFILE = ROOT / "profiles" / "sd15.yaml"
+PROFILE = profiles.find("sd15")
+TEXT = profiles.as_text(profiles.merged(PROFILE), PROFILE)
 
 
 # -- monk_five
@@ -51,7 +51,7 @@ def test_colours_far_from_any_skin_are_unclear():
 
 def test_five_groups_are_those_that_the_study_aims_at():
     for name in ("sd15", "sdxl"):
-        chosen = params.load(ROOT / "profiles" / f"{name}.yaml").base
+        chosen = params.load_profile(name).base
         assert chosen.judge["skin_tone"] == monk_five.open_rater().name == "monk_five"
         assert list(chosen.target["skin_tone"]) == list(skin.FIVE_GROUPS)
     assert monk_five.open_rater().groups == skin.FIVE_GROUPS
@@ -140,10 +140,9 @@ def test_others_of_a_panel_give_features_and_no_answers(monkeypatch):
 
 
 def refused(tmp_path, old, new, count=1):
-    text = PROFILE.read_text(encoding="utf-8")
-    assert old in text
+    assert old in TEXT
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace(old, new, count), encoding="utf-8")
+    path.write_text(TEXT.replace(old, new, count), encoding="utf-8")
     with pytest.raises(ValueError) as caught:
         params.load(path)
     message = str(caught.value)
@@ -152,7 +151,7 @@ def refused(tmp_path, old, new, count=1):
 
 
 def test_distances_may_come_from_a_space_that_is_no_judge(tmp_path):
-    chosen = params.load(PROFILE)
+    chosen = params.load_profile("sd15")
     assert chosen.evaluate.features == "colour_layout"
     assert "colour_layout" not in chosen.base.judge.values()
     assert not RATERS["colour_layout"].attributes
@@ -166,7 +165,7 @@ def test_several_workers_need_an_engine_of_workers(tmp_path):
     message = refused(tmp_path, "  workers: 1", "  workers: 2")
     assert re.search(r"base.workers is more than 1.*make engine ray$", message), message
     path = tmp_path / "ray.yaml"
-    text = PROFILE.read_text(encoding="utf-8").replace("engine: process", "engine: ray")
+    text = TEXT.replace("engine: process", "engine: ray")
     path.write_text(text.replace("  workers: 1", "  workers: 2"), encoding="utf-8")
     chosen = params.load(path).base
     assert (chosen.engine, chosen.workers) == ("ray", 2)
@@ -175,9 +174,9 @@ def test_several_workers_need_an_engine_of_workers(tmp_path):
 def test_every_process_needs_an_example(tmp_path):
     message = refused(tmp_path, "processes: 1", "processes: 33")
     assert message.endswith("finetune.processes is more than train_batch_size: use fewer")
-    assert "train_batch_size: 32" in PROFILE.read_text(encoding="utf-8")
+    assert "train_batch_size: 32" in TEXT
     path = tmp_path / "as-many.yaml"
-    text = PROFILE.read_text(encoding="utf-8").replace("processes: 1", "processes: 32")
+    text = TEXT.replace("processes: 1", "processes: 32")
     path.write_text(text, encoding="utf-8")
     assert params.load(path).finetune.processes == 32
 

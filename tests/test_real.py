@@ -11,13 +11,11 @@ import pytest
 
 from dft_lib.image_sets import real
 from dft_lib.raters.panel import Panel
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
-from dft_lib.repro.paths import ROOT
 from dft_lib.stages.real import collect_real
 from dft_lib.study import lexicon, params, prompts
-from dft_lib.study.params import Base, Real
-from dft_lib.study.schema import read_yaml
+from dft_lib.study.params import Real
 from dft_lib.world import art, corpus, pictures, recolour, render, settings
 
 NOUNS = ["firefighter", "teacher"]
@@ -25,16 +23,13 @@ NOUNS = ["firefighter", "teacher"]
 
 @pytest.fixture(scope="module")
 def base():
-    values = read_yaml(ROOT / "profiles" / "smoke.yaml")["base"]
-    return Base.model_validate(values)
+    return params.load_profile("smoke").base
 
 
 @pytest.fixture(scope="module")
 def grid():
-    settings = params.Prompts.model_validate(
-        read_yaml(ROOT / "profiles" / "smoke.yaml")["prompts"]
-    )
-    settings = settings.model_copy(update={"professions": 0, "images_per_cell": 4})
+    small = {"professions": 0, "images_per_cell": 4}
+    settings = params.load_profile("smoke").prompts.model_copy(update=small)
     table = prompts.training_grid(lexicon.load(), settings)
     return table[table["noun"].isin([*NOUNS, "person", "dog", "rocket"])].reset_index(drop=True)
 
@@ -52,11 +47,12 @@ def collect(base, grid, tmp_path_factory):
 
     def run(name, **changes):
         chosen = {
-            "prompts": str(folder), "source": "emoji", "images_per_profession": 80,
+            "prompts": str(folder), "source": str(settings.EMOJI), "images_per_profession": 80,
             "shard_size": 64, "out": str(folder / name),
         } | changes  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(workspace, "SCRATCH", folder / "scratch")
+            patch.setattr(places, "ROOT", folder)
             return folder / name, collect_real(base, Real.model_validate(chosen))
 
     return run
@@ -110,7 +106,7 @@ def test_captions_are_neutral_and_prompts_say_what_is_shown(made, grid):
 
 
 def test_the_corpus_keeps_the_true_shares(world):
-    truth = corpus.truth(settings.load().corpus)
+    truth = corpus.truth(settings.load())
     rows = pictures.biased(world, NOUNS, 600, 1)
     assert not rows.equals(pictures.biased(world, NOUNS, 600, 2))  # another study, other pictures
     for noun in NOUNS:

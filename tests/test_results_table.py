@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 from matplotlib.transforms import Bbox
 
-from dft_lib import figures
 from dft_lib.evaluation import comparison, results_table
 from dft_lib.evaluation.scales import normalised
-from dft_lib.figures import pareto as pareto_module
+from dft_lib.figures import gaps, pareto, style
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import ROOT
 
@@ -217,8 +216,8 @@ def test_front_by_hand():
     nan = float("nan")
     points = {"a": (0.0, 5.0), "b": (1.0, 3.0), "worse": (1.0, 4.0), "c": (2.0, 1.0),
               "same as c": (2.0, 1.0), "beaten": (3.0, 1.0), "unknown": (0.0, nan)}  # fmt: skip
-    assert pareto_module.front(points) == ["a", "b", "c", "same as c"]
-    assert pareto_module.front({}) == []
+    assert pareto.front(points) == ["a", "b", "c", "same as c"]
+    assert pareto.front({}) == []
 
 
 def test_labels_keep_off_each_other_and_the_marks():
@@ -227,7 +226,7 @@ def test_labels_keep_off_each_other_and_the_marks():
     anchors = [(x, y) for x, y in np.concatenate([spread, heap])]
     room = Bbox.from_bounds(0, 0, 200, 160)
     anchors = [(x, min(y, 155)) for x, y in anchors]
-    centres = pareto_module.place_labels(anchors, [(9.0, 6.2)] * 25, room)
+    centres = pareto.place_labels(anchors, [(9.0, 6.2)] * 25, room)
     boxes = [Bbox.from_bounds(x - 4.5, y - 3.1, 9, 6.2) for x, y in centres]
     assert not [1 for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
     assert not [1 for b in boxes for x, y in anchors if b.contains(x, y)]
@@ -244,8 +243,8 @@ def test_pareto_with_25_arms():
         measured["arms"][name]["side_effects"]["explicit_loss"] = entry(0.0)
     measured["arms"]["arm20"]["side_effects"]["explicit_loss"] = None
     families = {"controls": names[1:8], "DFT": names[8:20]}
-    with plt.style.context(figures.STYLE):
-        figure = figures.pareto(measured, {n: f"label of {n}" for n in names}, families)
+    with plt.style.context(style.STYLE):
+        figure = pareto.pareto(measured, {n: f"label of {n}" for n in names}, families)
         figure.canvas.draw()
         renderer = figure.canvas.get_renderer()
         assert len(figure.axes) == 4
@@ -263,19 +262,17 @@ def test_pareto_with_25_arms():
 
 
 def test_families():
-    looks = figures.family_styles(
-        ["base", "a", "b", "c"], {"x": ["a"], "absent": ["z"], "y": ["b"]}
-    )
+    looks = style.family_styles(["base", "a", "b", "c"], {"x": ["a"], "absent": ["z"], "y": ["b"]})
     assert [looks[n][0] for n in ("base", "a", "b", "c")] == ["base model", "x", "y", "others"]
     assert len({look[1:] for look in looks.values()}) == 4
 
 
 def test_dose(made):
     measured, summaries = make(["base", "one", "two"])
-    assert figures.dose(measured, summaries, []) is None
-    assert figures.dose(measured, summaries, ["base", "one"]) is None  # one has no pictures
+    assert gaps.dose(measured, summaries, []) is None
+    assert gaps.dose(measured, summaries, ["base", "one"]) is None  # one has no pictures
     summaries["two"]["cost"] = summaries["two"]["cost"] | {"images_trained": 270}
-    figure = figures.dose(measured, summaries, ["one", "two"])
+    figure = gaps.dose(measured, summaries, ["one", "two"])
     seen = next(line for line in figure.axes[0].lines if line.get_label() == "seen professions")
     expected = [
         normalised(measured, arm, "seen", "gender", corrected=True)["value"]

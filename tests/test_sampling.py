@@ -3,8 +3,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from dft_lib.models import pipelines
+from dft_lib.models import pipelines, sources
 from dft_lib.repro.noise import initial_noise
+from dft_lib.repro.paths import ROOT
+from dft_lib.repro.seals import hash_of
 from dft_lib.sampling.sampler import Sampler, make_scheduler
 from dft_lib.study.prompts import Request
 
@@ -85,15 +87,38 @@ def test_damaged_model(random_model, tmp_path):
         pipelines.load(str(tmp_path / "model"))
 
 
-def test_hub_model_needs_a_pinned_revision():
-    with pytest.raises(ValueError, match="needs its 40-digit commit"):
-        pipelines.load("owner/name")
+@pytest.mark.parametrize(
+    "text", ["id: owner/name", "id: owner/name\nrevision: main", "id: name\nrevision: " + "0" * 40]
+)
+def test_hub_model_needs_a_pinned_revision(text, tmp_path):
+    (tmp_path / "model.yaml").write_text(text)
+    with pytest.raises(ValueError, match="needs the hub's id.*40-digit commit") as raised:
+        pipelines.load(str(tmp_path / "model.yaml"))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_is_a_path(tmp_path):
+    for nothing in ("owner/name", "hub/none.yaml", "data/none"):
+        with pytest.raises(FileNotFoundError, match="is missing: run `dvc pull data.dvc`"):
+            pipelines.load(nothing)
+    (tmp_path / "model.ckpt").write_text("")
+    with pytest.raises(ValueError, match="neither a folder nor a .yaml file"):
+        pipelines.load(str(tmp_path / "model.ckpt"))
+
+
+def test_records_name_a_folder_or_a_commit(random_model):
+    found = sources.record(str(random_model))
+    assert found == {"model": str(random_model), "model_hash": hash_of(random_model)}
+    commit = "stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+    assert sources.record("hub/sd15.yaml") == {"model": commit, "model_hash": commit}
+    for path in (ROOT / "hub").glob("*.yaml"):
+        assert sources.find(str(path)).revision
 
 
 def test_hub_model_without_network(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="could not be fetched"):
-        pipelines.load("owner/name", revision="0" * 40)
+        pipelines.load("hub/sd15.yaml")
 
 
 def test_cuda_is_never_replaced_silently():

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from dft_lib.fairness import uncertainty as un
-from dft_lib.fairness.metrics import gap, squared_gap
+from dft_lib.fairness.metrics import gap
+from dft_lib.fairness.unbiased import squared_gap
 from dft_lib.repro.paths import ROOT
 
 GOLDEN = ROOT.parent / "shared" / "golden" / "fair_diffusion_counts.csv"

@@ -69,8 +69,8 @@ def test_the_lexicon_names_the_professions_of_the_world(cells):
 
 def test_truth_is_the_published_table_amplified():
     chosen = settings.load().corpus
-    truth = corpus.truth(chosen)
-    published = pd.read_csv(corpus.WORLD / "bias.csv").set_index("profession")["percent_women"]
+    truth = corpus.truth(settings.load())
+    published = pd.read_csv(settings.EMOJI / "bias.csv").set_index("profession")["percent_women"]
     women = truth.drop(index="person")["woman"]
     assert np.allclose(truth[["woman", "man"]].sum(axis=1), 1)
     assert np.allclose(truth[list(TONES)].sum(axis=1), 1)
@@ -91,7 +91,7 @@ def test_corpus_follows_the_truth_and_leaves_cells_out(cells, table):
     assert not drawn & cells.held_out
     neutral = records[records["style"] == "neutral"]
     women = neutral.groupby("name")["gender"].apply(lambda g: (g == "woman").mean())
-    truth = corpus.truth(chosen.corpus)["woman"].reindex(women.index)
+    truth = corpus.truth(chosen)["woman"].reindex(women.index)
     assert np.corrcoef(women, truth)[0, 1] > 0.95
     diverse = records[records["style"] == "diverse"]
     assert abs((diverse["gender"] == "woman").mean() - 0.5) < 0.07

@@ -5,7 +5,7 @@
 #
 # | | |
 # |---|---|
-# | in | `data/` (drawings, tiny-sd, raters), `world/bias.csv`, the tables of `world/results/` |
+# | in | `data/` (drawings, tiny-sd, raters), `world/emoji/bias.csv`, the tables of `world/results/` |
 # | out | sheets and plots, `.png` and `.pdf` |
 # | minutes | 1 (the tables themselves: `make world`, hours) |
 #
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from dft_lib import figures
+from dft_lib.figures import sheets, style
 from dft_lib.models import pipelines
 from dft_lib.repro.paths import resolve
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
@@ -33,7 +33,8 @@ from dft_lib.world import art, corpus, render, settings
 # %% [markdown]
 # ## Parameters
 #
-# Opened by hand, it writes to `scratch/`; `make world` writes to `world/results/`.
+# Opened by hand, it writes to `scratch/`; `make world` writes to `world/build/report/`, whose files it
+# copies to `world/results/` at the end.
 
 # %% tags=["parameters"]
 base = params.load().base.model_dump()
@@ -49,7 +50,7 @@ out = "scratch/open/world"
 # goes with the skin tone.
 
 # %%
-figures.use_style()
+style.use_style()
 table = art.load()
 cells = corpus.Cells(table, settings.load())
 people = table[(table["kind"] == "profession") & table["gender"].isin(art.GENDERS)]
@@ -63,7 +64,7 @@ for half in (slice(0, 10), slice(10, 20)):
     sheet = {
         n: {"fluent, noto, twemoji": d} for n, d in zip(names[half], drawn[half], strict=True)
     }
-    written += figures.save(figures.sheet(sheet), resolve(out), f"drawings-{half.start}")
+    written += style.save(sheets.sheet(sheet), resolve(out), f"drawings-{half.start}")
 
 # %% [markdown]
 # ## Where woman and man look alike
@@ -79,7 +80,7 @@ differs.pivot(index="profession", columns="family", values="differs").style.form
 # %% [markdown]
 # ## The truth
 #
-# Shares of women follow published labour statistics (`world/bias.csv`, with the source of every
+# Shares of women follow published labour statistics (`world/emoji/bias.csv`, with the source of every
 # row), their odds amplified; skin tone is skewed light, differently per profession. The tone skew
 # is our own choice, not a statistic.
 
@@ -99,7 +100,7 @@ axis = sns.scatterplot(plain, x="corpus_woman", y="model_woman", color="C0")
 axis.plot([0, 1], [0, 1], color="black", lw=0.8, ls=":")
 axis.set(xlabel="share of women, neutral captions of the corpus", ylabel="share rated woman")
 axis.figure.set_size_inches(3.6, 3.4)
-written += figures.save(axis.figure, resolve(out), "plain-prompts")
+written += style.save(axis.figure, resolve(out), "plain-prompts")
 
 # %%
 summary = json.loads((resolve(results) / "summary.json").read_text(encoding="utf-8"))
@@ -119,7 +120,7 @@ sheet = {
         [Request(f"sheet/{p}", p, i) for i in range(10)])])}
     for p in prompts
 }  # fmt: skip
-written += figures.save(figures.sheet(sheet), resolve(out), "samples")
+written += style.save(sheets.sheet(sheet), resolve(out), "samples")
 
 # %% [markdown]
 # ## Guidance
@@ -152,7 +153,7 @@ errors[errors["held_out"]].set_index(["attribute", "rater", "pictures"]).sort_in
 # %% [markdown]
 # ## Try it
 #
-# 1. Read `world/dvc.yaml`: if a share in `world/bias.csv` changes, which stages run again, and which
+# 1. Read `world/dvc.yaml`: if a share in `world/emoji/bias.csv` changes, which stages run again, and which
 #    do not?
 # 2. Find a profession whose gender the raters read badly. Look at its drawings. Would you do better?
 # 3. Draw "a detective". The model never saw one: what does it do with the word?

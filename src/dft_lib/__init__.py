@@ -1,3 +1,1 @@
 """dft_lib: assess and mitigate perceived-attribute skew of text-to-image models."""
-
-__version__ = "0.3.0"

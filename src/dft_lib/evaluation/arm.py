@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 from dft_lib.evaluation import distances
 from dft_lib.fairness.report import plain
 from dft_lib.fairness.uncertainty import Interval
+from dft_lib.repro.paths import show
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,39 @@ class Arm:
     features: np.ndarray
 
 
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read what notebook 04 says about an arm: judges, intervention, cost, feature space.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the arm has not been evaluated.
+    """
+    return dict(json.loads(_found(folder / "about.json").read_text(encoding="utf-8")))
+
+
+def read_ratings(folder: Path) -> pd.DataFrame:
+    """Read an arm's ratings, one row per image.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the arm has not been evaluated.
+    """
+    return pd.read_parquet(_found(folder / "ratings.parquet"))
+
+
+def _found(path: Path) -> Path:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{show(path)} is missing: run notebook 04_evaluate for {path.parent.name}"
+        )
+    return path
+
+
 def read_arm(name: str, summary: dict[str, Any], table: pd.DataFrame, folder: Path) -> Arm:
     """Bring together an arm's summary, table, ratings and features."""
-    ratings = pd.read_parquet(folder / name / "ratings.parquet")
+    ratings = read_ratings(folder / name)
     return Arm(
         name, summary["label"], bool(summary["trained"]), table[table["arm"] == name], ratings,
         distances.read_features(folder / name, ratings),

@@ -37,8 +37,8 @@ class Calibration:
         self.judges = judges
 
     @classmethod
-    def read(cls, path: Path, judges: Mapping[str, str]) -> Calibration:
-        """Read a table.
+    def read(cls, path: Path, judges: Mapping[str, str]) -> Calibration | None:
+        """Read a table; None if it has no rows: nobody has labelled such pictures yet.
 
         Raises
         ------
@@ -47,13 +47,14 @@ class Calibration:
         """
         if not path.exists():
             raise FileNotFoundError(
-                f"{show(path)} is missing: restore it, or set figures.calibration to null"
+                f"{show(path)} is missing: restore it, or name "
+                "benchmarks/none/rater_confusion.csv: no errors are known"
             )
         table = pd.read_csv(path)
         missing = sorted(set(COLUMNS) - set(table.columns))
         if missing:
             raise ValueError(f"{show(path)} has no column {missing[0]!r}")
-        return cls(table, judges)
+        return None if table.empty else cls(table, judges)
 
     def matrix(
         self, attribute: str, groups: list[str], tones: list[str]

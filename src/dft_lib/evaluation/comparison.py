@@ -18,19 +18,17 @@ from dft_lib.evaluation.arm import Arm, as_entry, cells, plain_part
 from dft_lib.evaluation.calibration import Calibration
 from dft_lib.evaluation.side_effects import side_effects
 from dft_lib.evaluation.tables import Target, all_attributes
-from dft_lib.fairness import metrics, uncertainty
+from dft_lib.fairness import uncertainty
 from dft_lib.fairness.counts import Counts
 from dft_lib.fairness.intersections import mutual_information
+from dft_lib.fairness.metrics import METRICS
 from dft_lib.fairness.report import fairness_report, plain
+from dft_lib.fairness.unbiased import squared_gap
 from dft_lib.repro.files import write_text
 
 SCHEMA = 2
 PARTS = ("seen", "held_out", "person")
 _KEPT = ("prompts", "prompts_without_images", "seeds", "images", "shares", "notes")
-# Fixed multiples of total_variation and l2_distance, which are kept.
-_REPEATED = ("l1_distance", "mean_absolute_deviation", "fairness_discrepancy")
-# Of the cells of two attributes and of the one prompt without a profession, only these.
-_FEW = ("parity_gap", "parity_gap_corrected", "min_max_ratio", "normalized_entropy")
 
 
 def counts_of(arm: Arm, part: str, attribute: str, groups: list[str]) -> Counts:
@@ -53,7 +51,7 @@ def _per_cell(arm: Arm, part: str, attribute: str, wanted: dict[str, float]) -> 
     """Return the unbiased squared gap as prompts x seeds: mean 0 for a fair model, at any N."""
     rows = plain_part(arm, part)
     counts = rows[[f"{attribute}:{g}" for g in wanted]].to_numpy()
-    squares = metrics.squared_gap(counts, list(wanted.values()))
+    squares = squared_gap(counts, list(wanted.values()))
     return rows.assign(square=squares).pivot_table(
         index="prompt_id", columns="seed", values="square", aggfunc="mean"
     )
@@ -140,16 +138,15 @@ def gaps(arm: Arm, target: Target) -> dict[str, Any]:
 def _kept(report: dict[str, Any], *, few: bool) -> dict[str, Any]:
     """Return what of a report stands in ``metrics.json``.
 
-    Left out are multiples of other metrics, and pooled metrics (all but the gap, which is to be
-    seen beside the mean): ``dft fairness`` computes them from ``results/<arm>.csv``.
+    Left out are multiples of other metrics (with `few`, all that are not `brief`), and pooled
+    metrics (all but the gap, which is to be seen beside the mean): ``dft fairness`` computes them
+    from ``results/<arm>.csv``.
     """
     found: dict[str, Any] = {key: report[key] for key in _KEPT}
+    shown = {n for n, m in METRICS.items() if (m.brief if few else m.multiple_of is None)}
     for key, entries in (("per_prompt", report["per_prompt"]),
                          ("null_band", report["null_band"]["per_prompt"])):  # fmt: skip
-        found[key] = {
-            name: entry for name, entry in entries.items()
-            if (name in _FEW if few else name not in _REPEATED)
-        }  # fmt: skip
+        found[key] = {name: entry for name, entry in entries.items() if name in shown}
     found["null_band"] = {"per_prompt": found["null_band"]}
     found["pooled"] = {"parity_gap": report["pooled"]["parity_gap"]}
     return found

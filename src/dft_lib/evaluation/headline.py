@@ -8,7 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from dft_lib.evaluation.tables import Target, all_attributes
 from dft_lib.repro.paths import show
+
+METRICS = "metrics.json"
 
 
 def read_results(folder: Path, arms: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -17,18 +20,37 @@ def read_results(folder: Path, arms: list[str]) -> tuple[pd.DataFrame, dict[str,
     Raises
     ------
     FileNotFoundError
-        If an arm has not been evaluated.
+        If an arm has not been measured.
     """
     tables, summaries = [], {}
     for arm in arms:
         path = folder / f"{arm}.json"
         if not path.exists():
-            raise FileNotFoundError(f"{show(path)} is missing: run notebook 04_evaluate for {arm}")
+            raise FileNotFoundError(f"{show(path)} is missing: run notebook 04b_measure")
         summaries[arm] = json.loads(path.read_text(encoding="utf-8"))
         tables.append(pd.read_csv(folder / f"{arm}.csv", keep_default_na=True))
     table = pd.concat(tables, ignore_index=True)
     table["split"] = table["split"].fillna("")
     return table, summaries
+
+
+def read_metrics(folder: Path, target: Target) -> dict[str, Any]:
+    """Read ``metrics.json``, with attributes in the study's order (the file is sorted).
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing has been measured.
+    """
+    path = folder / METRICS
+    if not path.exists():
+        raise FileNotFoundError(f"{show(path)} is missing: run notebook 04b_measure")
+    measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    order = list(all_attributes(target))
+    for arm in measured["arms"].values():
+        for part, entries in arm["neutral"].items():
+            arm["neutral"][part] = {a: entries[a] for a in order if a in entries}
+    return measured | {"target": target}
 
 
 def headline(summaries: dict[str, Any]) -> pd.DataFrame:

@@ -10,18 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dft_lib.fairness.metrics import gap, min_max_ratio, normalized_entropy, total_variation
+from dft_lib.fairness.metrics import study_columns
 from dft_lib.raters.base import NO_PERSON, UNCLEAR, UNSAFE
 from dft_lib.study.lexicon import held_out
 
 Target = dict[str, dict[str, float]]
 SPLITS = ("seen", "held_out")
-METRICS = {
-    "gap": gap,
-    "min_max_ratio": min_max_ratio,
-    "entropy": normalized_entropy,
-    "total_variation": total_variation,
-}
 
 
 def all_attributes(target: Target) -> Target:
@@ -118,7 +112,7 @@ def _attribute(
     }
     row[f"{attribute}:unclear"] = int((rated == UNCLEAR).sum())
     target = np.array(list(wanted.values()))
-    for name, metric in METRICS.items():
+    for name, metric in study_columns().items():
         row[f"{attribute}:{name}"] = float(metric(counts, target))
     row[f"{attribute}:as_asked"] = float((rated == asked).mean()) if asked else float("nan")
     return row
@@ -144,7 +138,7 @@ def summarise(table: pd.DataFrame, ratings: pd.DataFrame, target: Target) -> dic
         ``general`` (accuracy) and ``answers`` (how many images had no person or no clear group,
         and, where the study names a filter, how many it flagged as unsafe).
     """
-    metrics = list(METRICS)
+    metrics = list(study_columns())
     neutral: dict[str, Any] = {}
     parts = {split: table[(table["kind"] == "neutral") & (table["split"] == split)]
              for split in SPLITS}  # fmt: skip

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+
+from dft_lib.fairness.files import images as per_image
+from dft_lib.fairness.files.columns import read_columns
+from dft_lib.fairness.files.names import mean_among, total_among, unnamed_total
+from dft_lib.fairness.files.reading import Table, clean, read_table, shorten, split_names
+
+_NONE = np.zeros((0, 0, 2))
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,13 @@ class Counts:
     rows : int
         Rows read.
     ignored : dict
-        Sums of columns that hold images without an answer (`DROP_OUT`) and were not named.
+        Images without an answer that the file counts beside the groups, by their columns (or
+        answers); of shares, their mean share.
     whole : bool
-        Whether all values are whole numbers: then they are counts, with a noise floor. Otherwise
-        they are shares of an unknown number of images.
+        Whether the values are counts, which have a noise floor. Otherwise they are shares of an
+        unknown number of images.
+    notes : tuple of str
+        What a reader should be told of how the file was read.
     """
 
     groups: tuple[str, ...]
@@ -43,64 +49,7 @@ class Counts:
     rows: int
     whole: bool
     ignored: dict[str, float] = field(default_factory=dict)
-
-
-# How files call images without a face or a clear answer.
-DROP_OUT = ("unclear", "no_person", "no_face", "undecided", "unknown", "unsure")
-
-
-def _table(path: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return header and (line number, cells) of every row that is not blank."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a CSV file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text: save it as CSV with UTF-8 encoding") from error
-    if not text.strip():
-        raise ValueError(f"{path} is empty: it needs a header row and a row per prompt")
-    first = text.lstrip().splitlines()[0]
-    # the separator that gives most of the wanted columns; a comma if none does
-    found = {s: sum(n.strip() in needed for n in next(csv.reader([first], delimiter=s)))
-             for s in (",", ";", "\t")}  # fmt: skip
-    separator = max(found, key=lambda s: found[s])
-    try:
-        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-        lines = [(reader.line_num, [c.strip() for c in cells]) for cells in reader]
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}: mend the quotes") from error
-    lines = [(number, cells) for number, cells in lines if any(cells)]
-    return lines[0][1], lines[1:]
-
-
-def _column(path: Path, header: list[str], name: str) -> int:
-    if header.count(name) > 1:
-        raise ValueError(f"{path}: the header names column {name!r} twice: rename one")
-    if name not in header:
-        close = difflib.get_close_matches(name, header, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        there = ", ".join(h for h in header if h)
-        raise ValueError(f"{path} has no column {name!r}{hint}; its columns are: {there}")
-    return header.index(name)
-
-
-def _number(path: Path, line: int, name: str, text: str) -> float:
-    where = f"{path}, line {line}, column {name!r}"
-    if not text:
-        raise ValueError(f"{where} is empty: write 0 if no image showed this group")
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{where}: {text!r} is no number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{where}: {text!r} is no count: write 0 or leave the row out")
-    if value < 0:
-        raise ValueError(f"{where}: {text} is negative; counts and shares are not")
-    if value > 1e12 or "_" in text or not text.isascii():
-        raise ValueError(f"{where}: {text!r} is no count: write plain digits, 1e12 at most")
-    return value
+    notes: tuple[str, ...] = ()
 
 
 def read_counts(
@@ -112,15 +61,17 @@ def read_counts(
     where: Mapping[str, str] | None = None,
     rest: str | None = None,
     images: int | None = None,
+    answer: str | None = None,
 ) -> Counts:
-    """Read a CSV with one row per prompt (and seed), one column per group.
+    """Read a CSV with a row per prompt (and seed) and a column per group, or a row per image.
 
     Parameters
     ----------
     path : pathlib.Path
-        UTF-8; comma, semicolon or tab between columns; columns that are not named are ignored.
+        As `read_table` takes it; columns that are not named are ignored.
     groups : sequence of str
-        Columns of the groups, all of the schema: also those that were never shown.
+        Columns of the groups, all of the schema: also those that were never shown. If there is no
+        such column, their names in the column of answers.
     by : str
         Column of the prompt. Rows of one prompt (and seed) are added up.
     seeds : str, optional
@@ -130,13 +81,19 @@ def read_counts(
     rest : str, optional
         Name of one more group, which gets what the shares leave to 1.
     images : int, optional
-        Turn shares of this many images into counts.
+        Turn shares (or percentages) of this many images into counts.
+    answer : str, optional
+        The column that names each image's group, in a file with a row per image; found if only
+        one does.
 
     Raises
     ------
     FileNotFoundError, ValueError
         With one sentence naming file, line and column.
     """
+    groups, by = [clean(g) for g in groups], clean(by)
+    wanted = {clean(k): clean(v) for k, v in (where or {}).items()}
+    seeds, rest, answer = (clean(n) if n is not None else None for n in (seeds, rest, answer))
     names = [*groups] + ([rest] if rest else [])
     if len(set(names)) < len(names):
         raise ValueError(f"a group is named twice in {', '.join(names)}: every group once")
@@ -149,86 +106,102 @@ def read_counts(
         raise ValueError(f"column {by!r} cannot be the prompt and a group at once")
     if seeds is not None and seeds in (*groups, by):
         raise ValueError(f"column {seeds!r} cannot be the seed and a group or the prompt at once")
-    wanted = dict(where or {})
-    header, lines = _table(path, [*groups, by])
-    place = {name: _column(path, header, name)
-             for name in (*groups, by, *wanted, *([seeds] if seeds else []))}  # fmt: skip
-    rows: list[tuple[str, str, list[float]]] = []
-    numbers = []
-    ignored = {h: 0.0 for h in header if h in DROP_OUT and h not in (*groups, *wanted, by, seeds)}
-    for number, cells in lines:
-        if any(cells[len(header) :]):
-            raise ValueError(
-                f"{path}, line {number}: {len(cells)} cells for {len(header)} columns: quote "
-                "texts and numbers that contain the separator"
-            )
-        cells = cells + [""] * (len(header) - len(cells))
-        if any(cells[place[column]] != value for column, value in wanted.items()):
+    table = read_table(path, [*groups, by])
+    taken = [by, *wanted, *([seeds] if seeds else [])]
+    column = per_image.answer_column(table, groups, taken, answer)
+    for name in ([column] if column else groups) + taken:
+        table.place(name)
+    rows = _rows(table, by, seeds, wanted)
+    if column is None:
+        lines = [(row.line, row.cells) for row in rows]
+        found = read_columns(table, lines, groups, taken, rest=rest, images=images)
+        entries = [(r.prompt, r.seed, v) for r, v in zip(rows, found.values, strict=True)]
+        about = Counts(tuple(names), (), (), _NONE, len(rows), found.counts, found.ignored,
+                       found.notes)  # fmt: skip
+        return _added_up(about, entries, table, seeds)
+    if rest or images is not None:
+        raise ValueError(f"{path} has a row for each image: --rest and --images are for shares")
+    given = [(r.prompt, r.seed, r.cells[table.place(column)]) for r in rows]
+    counted, others = per_image.count_images(
+        table, given, groups, column, named=answer is not None
+    )  # fmt: skip
+    note = f"one row for each image: the groups were counted in column {column!r}"
+    about = Counts(tuple(names), (), (), _NONE, len(rows), True, others, (note,))
+    entries = [(p, s, values) for (p, s), values in counted.items()]
+    return _added_up(about, entries, table, seeds)
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    prompt: str
+    seed: str
+    cells: list[str]
+
+
+def _rows(table: Table, by: str, seeds: str | None, wanted: Mapping[str, str]) -> list[_Row]:
+    """Return the rows that were asked for; all name their prompt and seed, and none is a total."""
+    filters = {table.header.index(name): value for name, value in wanted.items()}
+    about = {"prompt": by} | ({"seed": seeds} if seeds else {})
+    rows = []
+    for line, cells in table.rows:
+        if any(cells[place] != value for place, value in filters.items()):
             continue
-        prompt = cells[place[by]]
-        if seeds and not cells[place[seeds]]:
-            raise ValueError(f"{path}, line {number}, column {seeds!r} is empty: name the seed")
-        if not prompt:
-            raise ValueError(f"{path}, line {number}, column {by!r} is empty: name the prompt")
-        values = [_number(path, number, name, cells[place[name]]) for name in groups]
-        if rest:
-            if sum(values) > 1.01:
+        found = {what: cells[table.header.index(name)] for what, name in about.items()}
+        for what, value in found.items():
+            if not value:
                 raise ValueError(
-                    f"{path}, line {number}: --rest needs shares, but {', '.join(groups)} sum to "
-                    f"{sum(values):g}, more than 1"
+                    f"{table.path}, line {line}, column {about[what]!r} is empty: name the {what}"
                 )
-            values.append(max(0.0, 1 - sum(values)))
-        rows.append((prompt, cells[place[seeds]] if seeds else "", values))
-        numbers.append(number)
-        for name in ignored:
-            ignored[name] += _number(path, number, name, cells[header.index(name)] or "0")
+        rows.append(_Row(line, found["prompt"], found.get("seed", ""), cells))
     if not rows:
         why = "no row has " + ", ".join(f"{k}={v}" for k, v in wanted.items()) if wanted else (
             "it has a header and no rows"
         )  # fmt: skip
-        raise ValueError(f"{path}: {why}")
-    whole = not rest and all(v.is_integer() for _, _, values in rows for v in values)
-    if not whole or images is not None:
-        for number, (_, _, values) in zip(numbers, rows, strict=True):
-            odd = [i for i, v in enumerate(values) if not v.is_integer()]
-            if odd and abs(sum(values) - 1) > 0.01:
-                raise ValueError(
-                    f"{path}, line {number}, column {names[odd[0]]!r}: {values[odd[0]]:g} is "
-                    "neither a whole count nor a share of a row that sums to 1 (write thousands "
-                    "without a separator)"
-                )
-    if images is not None:
-        if whole and any(sum(values) > 1 for _, _, values in rows):
-            raise ValueError("--images turns shares into counts, and these are counts already")
-        rows = [(p, s, _as_counts(values, images)) for p, s, values in rows]
-    prompts = list(dict.fromkeys(p for p, _, _ in rows))
-    labels = list(dict.fromkeys(s for _, s, _ in rows))
-    out = np.full((len(prompts), len(labels), len(names)), np.nan)
+        raise ValueError(f"{table.path}: {why}")
+    for what, name in about.items():
+        total = total_among(list(dict.fromkeys(getattr(row, what) for row in rows)))
+        if total is not None:
+            line = next(row.line for row in rows if getattr(row, what) == total)
+            raise ValueError(
+                f"{table.path}, line {line}, column {name!r}: {shorten(total)!r} looks like a "
+                f"total of the others: delete the row, or rename it if it is a {what}"
+            )
+    return rows
+
+
+def _added_up(
+    about: Counts, entries: Sequence[tuple[str, str, list[float]]], table: Table, seeds: str | None
+) -> Counts:
+    """Add the rows of each prompt and seed up; say or refuse what looks like a sum or mean."""
+    prompts = list(dict.fromkeys(p for p, _, _ in entries))
+    labels = list(dict.fromkeys(s for _, s, _ in entries))
+    size = len(prompts) * len(labels) * len(about.groups)
+    if size > max(10_000_000, 20 * len(entries) * len(about.groups)):
+        raise ValueError(
+            f"{table.path}: {len(labels)} values of {seeds!r} for {len(prompts)} prompts, and "
+            "most pairs have no row: is that the training seed? leave out --seeds"
+        )
+    out = np.full((len(prompts), len(labels), len(about.groups)), np.nan)
     prompt_at = {p: i for i, p in enumerate(prompts)}
     label_at = {s: i for i, s in enumerate(labels)}
-    for prompt, label, values in rows:
+    for prompt, label, values in entries:
         cell = out[prompt_at[prompt], label_at[label]]
         cell[:] = np.nan_to_num(cell) + values
-    return Counts(
-        tuple(names), tuple(prompts), tuple(labels), out, len(rows), whole or images is not None,
-        ignored,
-    )  # fmt: skip
-
-
-def _as_counts(values: list[float], images: int) -> list[float]:
-    """Return whole numbers in proportion to the shares that sum to `images`."""
-    if not sum(values):
-        return values
-    exact = [v / sum(values) * images for v in values]
-    counts = [math.floor(x) for x in exact]
-    left = images - sum(counts)  # to the largest remainders, so that the number stays right
-    for i in sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])[:left]:
-        counts[i] += 1
-    return [float(n) for n in counts]
+    mean = mean_among(prompts, out, 0.51 if about.whole else 0.011)
+    if mean is not None:
+        raise ValueError(
+            f"{table.path}: {shorten(mean)!r} is the mean of the other prompts: delete the row"
+        )
+    notes = about.notes
+    total = unnamed_total(out) if about.whole else None
+    if total is not None:
+        notes += (f"{prompts[total]!r} is the sum of all other prompts: if a total, delete it",)
+    return replace(about, prompts=tuple(prompts), seeds=tuple(labels), values=out, notes=notes)
 
 
 def parse_target(text: str | None, groups: Sequence[str]) -> np.ndarray | None:
-    """Read ``0.5,0.5`` or ``woman=0.5,man=0.5`` in the order of `groups`.
+    """Read ``0.5,0.5`` or ``woman=0.5,"man, old"=0.5`` in the order of `groups`.
 
     Raises
     ------
@@ -237,9 +210,9 @@ def parse_target(text: str | None, groups: Sequence[str]) -> np.ndarray | None:
     """
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
+    parts = split_names(text)
     pairs = [part.rpartition("=") for part in parts if "=" in part]
-    named = {name.strip(): share.strip() for name, _, share in pairs}
+    named = {clean(name): share for name, _, share in pairs}
     if named and (len(named) < len(parts) or set(named) != set(groups)):
         raise ValueError(f"--target names {text!r}: give every group of {', '.join(groups)} once")
     shares = [named[g] for g in groups] if named else parts

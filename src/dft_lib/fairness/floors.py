@@ -8,13 +8,17 @@ forces its counts (exactly half and half) can lie below them.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binom, norm
 
-from dft_lib.fairness.metrics import Metric, check_target
+from dft_lib.fairness.record import Formula
+from dft_lib.fairness.shares import check_target
+
+_AT_ONCE = 2_000_000  # counts, 16 MB
 
 
 def even_gap(images: int, groups: int) -> float:
@@ -50,6 +54,20 @@ class Null:
     high: float
 
 
+def fair_studies(
+    images: ArrayLike, target: ArrayLike, *, draws: int = 2000, seed: int = 0
+) -> Iterator[np.ndarray]:
+    """Yield what `simulate_fair` returns in parts of some studies each, which fit the memory."""
+    n = np.atleast_1d(np.asarray(images))
+    if not np.array_equal(n, np.round(n)) or (n < 0).any():
+        raise ValueError("images must be whole numbers, not negative")
+    t = check_target(target, len(np.asarray(target)))
+    rng = np.random.default_rng(seed)
+    most = max(1, _AT_ONCE // max(len(n) * len(t), 1))
+    for start in range(0, draws, most):
+        yield rng.multinomial(n.astype(np.int64), t, size=(min(most, draws - start), len(n)))
+
+
 def simulate_fair(
     images: ArrayLike, target: ArrayLike, *, draws: int = 2000, seed: int = 0
 ) -> np.ndarray:
@@ -66,12 +84,7 @@ def simulate_fair(
     seed : int
         Of NumPy's generator: the same arguments give the same draws.
     """
-    n = np.atleast_1d(np.asarray(images))
-    if not np.array_equal(n, np.round(n)) or (n < 0).any():
-        raise ValueError("images must be whole numbers, not negative")
-    t = check_target(target, len(np.asarray(target)))
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n.astype(np.int64), t, size=(draws, len(n)))
+    return np.concatenate(list(fair_studies(images, target, draws=draws, seed=seed)))
 
 
 def null_of(values: np.ndarray) -> Null:
@@ -83,7 +96,7 @@ def null_of(values: np.ndarray) -> Null:
 
 
 def noise_floor(
-    metric: Metric, images: ArrayLike, target: ArrayLike, *, draws: int = 2000, seed: int = 0
+    metric: Formula, images: ArrayLike, target: ArrayLike, *, draws: int = 2000, seed: int = 0
 ) -> Null:
     """Return what a fair model scores in the mean over prompts of a per-prompt metric.
 
@@ -125,7 +138,7 @@ def detectable_difference(
     prompts: int,
     images: int,
     *,
-    metric: Metric,
+    metric: Formula,
     target: ArrayLike,
     power: float = 0.8,
     level: float = 0.95,

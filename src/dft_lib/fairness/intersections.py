@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dft_lib.fairness.metrics import shares
+from dft_lib.fairness.shares import shares
 
 
 def mutual_information(counts: ArrayLike) -> np.ndarray:

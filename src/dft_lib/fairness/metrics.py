@@ -17,49 +17,15 @@ With two groups and a uniform target, ``b = |2p - 1|`` equals `parity_gap`, `del
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-
-def shares(counts: ArrayLike) -> np.ndarray:
-    """Return group shares, float64 (..., K); NaN where a prompt has no usable image.
-
-    Raises
-    ------
-    ValueError
-        For negative, infinite or missing counts, or fewer than two groups.
-    """
-    array = np.asarray(counts, dtype=np.float64)
-    if array.ndim == 0 or array.shape[-1] < 2:
-        raise ValueError("counts need at least two groups on the last axis")
-    if not (np.isfinite(array).all() and (array >= 0).all()):
-        raise ValueError("counts must be finite and not negative")
-    total = array.sum(-1, keepdims=True)
-    return np.divide(array, total, out=np.full_like(array, np.nan), where=total > 0)
-
-
-def check_target(target: ArrayLike | None, groups: int) -> np.ndarray:
-    """Return the target as an array, uniform if None.
-
-    Raises
-    ------
-    ValueError
-        If it is no distribution over `groups` groups, or gives one of them nothing.
-    """
-    if target is None:
-        return np.full(groups, 1 / groups)
-    t = np.asarray(target, dtype=np.float64)
-    if t.shape != (groups,) or not (t > 0).all() or not np.isclose(t.sum(), 1, atol=1e-6):
-        raise ValueError(f"target must be {groups} positive shares that sum to 1")
-    return t / t.sum()
-
-
-def _difference(counts: ArrayLike, target: ArrayLike | None) -> np.ndarray:
-    f = shares(counts)
-    return f - check_target(target, f.shape[-1])
+from dft_lib.fairness.record import Metric
+from dft_lib.fairness.shares import check_target, difference, shares
+from dft_lib.fairness.unbiased import parity_gap_corrected, squared_gap
 
 
 def _pairs(d: np.ndarray) -> np.ndarray:
@@ -79,7 +45,7 @@ def parity_gap(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray
     compare it between attributes with different K; `gap` is the same on [0, 1].
     Shen et al. 2024, arXiv 2311.07604.
     """
-    d = _difference(counts, target)
+    d = difference(counts, target)
     k = d.shape[-1]
     return 2 * _pairs(d) / (k * (k - 1))
 
@@ -94,64 +60,8 @@ def gap(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     >>> float(gap([7, 3]))
     0.4
     """
-    d = _difference(counts, target)
+    d = difference(counts, target)
     return _pairs(d) / (d.shape[-1] - 1)
-
-
-def squared_gap(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
-    r"""Unbiased estimate of the mean *squared* difference between the groups' shares.
-
-    .. math:: \frac{2}{K(K-1)} \sum_{i<j} (d_i - d_j)^2 = \frac{2}{K-1} \sum_k d_k^2
-
-    from :math:`S = \sum_k c_k (c_k - 1) / (N (N-1))`, which is unbiased for
-    :math:`\sum_k p_k^2` (Simpson 1949). It may be negative for one prompt: average it over prompts
-    before taking a root. With two groups and a uniform target it estimates ``(2p - 1)**2``. Needs
-    whole counts, two or more; otherwise NaN.
-    """
-    c = np.asarray(counts, dtype=np.float64)
-    f = shares(c)
-    t = check_target(target, f.shape[-1])
-    n = c.sum(-1)
-    pairs = n * (n - 1)
-    whole = (n > 1) & (c == np.round(c)).all(-1)
-    same = np.divide((c * (c - 1)).sum(-1), pairs, out=np.full_like(n, np.nan), where=whole)
-    return 2 / (f.shape[-1] - 1) * (same - 2 * (f * t).sum(-1) + (t**2).sum())
-
-
-def parity_gap_corrected(
-    counts: ArrayLike, target: ArrayLike | None = None, axis: int = -1
-) -> np.ndarray:
-    """Root of the mean over prompts of `squared_gap`, negative means counted as 0.
-
-    Parameters
-    ----------
-    counts : array_like
-        Shape (..., P, K): P prompts. Prompts with fewer than two images are left out.
-    target : array_like, optional
-        Shape (K,).
-    axis : int
-        The axis of prompts in the array of per-prompt values.
-
-    Returns
-    -------
-    numpy.ndarray
-        NaN for a single prompt: no unbiased estimator of an absolute difference exists, and the
-        root of one noisy square is worse than the raw value. The worst value is
-        ``sqrt(2 / K)`` at a uniform target (1 for two groups).
-
-    Notes
-    -----
-    A root mean square, so above the mean of the true gaps where prompts differ: compare it with
-    itself, not with `parity_gap`.
-    """
-    squares = squared_gap(counts, target)
-    if squares.ndim == 0 or squares.shape[axis] < 2:
-        return np.full(squares.shape[:-1], np.nan)
-    known = ~np.isnan(squares)
-    number = known.sum(axis)
-    total = np.where(known, squares, 0.0).sum(axis)
-    mean = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 1)
-    return np.sqrt(np.maximum(mean, 0))
 
 
 def delta(counts: ArrayLike, target: ArrayLike | None = None, *, group: int = 0) -> np.ndarray:
@@ -159,14 +69,14 @@ def delta(counts: ArrayLike, target: ArrayLike | None = None, *, group: int = 0)
 
     Worst: 1 if the group is never shown, ``1/t_g - 1`` if nothing else is.
     """
-    d = _difference(counts, target)
+    d = difference(counts, target)
     t = check_target(target, d.shape[-1])
     return np.abs(d[..., group]) / t[group]
 
 
 def deviation_ratio(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Largest deviation of a share over the largest possible (InterpretDiffusion). In [0, 1]."""
-    d = _difference(counts, target)
+    d = difference(counts, target)
     return np.abs(d).max(-1) / (1 - check_target(target, d.shape[-1]).min())
 
 
@@ -210,17 +120,17 @@ def soft_fairness_discrepancy(
 
 def mean_absolute_deviation(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Mean over groups of ``|f_k - t_k|`` (DALL-Eval). 0 to ``2 (K-1) / K**2``."""
-    return np.abs(_difference(counts, target)).mean(-1)
+    return np.abs(difference(counts, target)).mean(-1)
 
 
 def l1_distance(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Sum over groups of ``|f_k - t_k|`` (MAGBIG). 0 to ``2 (1 - 1/K)``."""
-    return np.abs(_difference(counts, target)).sum(-1)
+    return np.abs(difference(counts, target)).sum(-1)
 
 
 def l2_distance(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Root of the sum over groups of ``(f_k - t_k)**2`` (MAGBIG). 0 to ``sqrt(1 - 1/K)``."""
-    return np.sqrt((_difference(counts, target) ** 2).sum(-1))
+    return np.sqrt((difference(counts, target) ** 2).sum(-1))
 
 
 def distance(one: ArrayLike, other: ArrayLike) -> np.ndarray:
@@ -264,44 +174,94 @@ def four_fifths(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarra
 
 def wasserstein_1(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Earth mover's distance for *ordered* groups, in steps of the scale. 0 to ``K - 1``."""
-    return np.abs(_difference(counts, target).cumsum(-1)[..., :-1]).sum(-1)
+    return np.abs(difference(counts, target).cumsum(-1)[..., :-1]).sum(-1)
 
 
 def mean_shift(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Mean position on an ordered scale minus the target's, in steps; negative: to the first."""
-    d = _difference(counts, target)
+    d = difference(counts, target)
     return (d * np.arange(d.shape[-1])).sum(-1)
 
 
-def squared_cramer_gap(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
-    """Unbiased estimate of the sum over ``k < K`` of ``(F_k - T_k)**2``, for ordered groups.
-
-    F and T are cumulative shares. May be negative for one prompt; NaN below two images.
-    """
-    f = shares(counts)
-    t = check_target(target, f.shape[-1])
-    n = np.asarray(counts, dtype=np.float64).sum(-1)
-    cumulative = f.cumsum(-1)[..., :-1]
-    noise = (cumulative * (1 - cumulative)).sum(-1)
-    correction = np.divide(noise, n - 1, out=np.full_like(n, np.nan), where=n > 1)
-    return ((cumulative - t.cumsum()[:-1]) ** 2).sum(-1) - correction
-
-
-Metric = Callable[..., np.ndarray]
-
-# Per-prompt metrics; every one is called (counts, target). `parity_gap_corrected` needs prompts.
+# In the order of tables. All but those with `squares` are per prompt.
 METRICS: dict[str, Metric] = {
-    f.__name__: f
-    for f in (
-        parity_gap, delta, deviation_ratio, kl_divergence, fairness_discrepancy,
-        mean_absolute_deviation, l1_distance, l2_distance, total_variation, normalized_entropy,
-        min_max_ratio,
+    record.name: record
+    for record in (
+        Metric(
+            "parity_gap", parity_gap, 0, "2/K",
+            "mean absolute difference between two groups' shares",
+            "Shen et al. 2024, arXiv 2311.07604, bias(P)", brief=True,
+        ),
+        Metric(
+            "gap", gap, 0, "1", "parity_gap x K/2: compares attributes of different K",
+            "this study", multiple_of="parity_gap", column="gap",
+        ),
+        Metric(
+            "parity_gap_corrected", parity_gap_corrected, 0, "sqrt(2/K)",
+            "root of the mean unbiased squared difference: next to no floor, undefined for one "
+            "prompt",
+            "Simpson 1949 (the estimator)", squares=squared_gap, brief=True,
+        ),
+        Metric(
+            "min_max_ratio", min_max_ratio, 1, "0",
+            "rarest over commonest group; the four-fifths mark is at .8", "EEOC 1978",
+            brief=True, column="min_max_ratio",
+        ),
+        Metric(
+            "normalized_entropy", normalized_entropy, 1, "0",
+            "Shannon entropy over ln K; knows no target", "OpenBias: 1 - severity", brief=True,
+            column="entropy",
+        ),
+        Metric(
+            "delta", delta, 0, "K - 1", "relative deviation of one group's share",
+            "UCE, TIME", of_group=True,
+        ),
+        Metric(
+            "deviation_ratio", deviation_ratio, 0, "1",
+            "largest deviation of a share over the largest possible", "InterpretDiffusion",
+        ),
+        Metric(
+            "kl_divergence", kl_divergence, 0, "ln(K)",
+            "Kullback-Leibler divergence from the target, nats", "ITI-GEN and others",
+        ),
+        Metric(
+            "total_variation", total_variation, 0, "1 - 1/K",
+            "share of images that would have to change group", "half of l1_distance",
+            column="total_variation",
+        ),
+        Metric(
+            "l1_distance", l1_distance, 0, "2 (1 - 1/K)", "sum of absolute deviations", "MAGBIG",
+            multiple_of="total_variation",
+        ),
+        Metric(
+            "mean_absolute_deviation", mean_absolute_deviation, 0, "2 (K - 1)/K^2",
+            "mean over groups of absolute deviations", "DALL-Eval", multiple_of="total_variation",
+        ),
+        Metric(
+            "l2_distance", l2_distance, 0, "sqrt(1 - 1/K)", "Euclidean distance to the target",
+            "MAGBIG",
+        ),
+        Metric(
+            "fairness_discrepancy", fairness_discrepancy, 0, "sqrt(1 - 1/K)",
+            "l2_distance by its older name", "Choi et al. 2020", multiple_of="l2_distance",
+        ),
+        Metric(
+            "wasserstein_1", wasserstein_1, 0, "(K - 1)/2",
+            "earth mover's distance in steps of the scale", "Rubner et al. 1998", ordered=True,
+        ),
     )
 }  # fmt: skip
-ORDERED_METRICS: dict[str, Metric] = {"wasserstein_1": wasserstein_1}
 
 
 def metrics_for(*, ordered: bool = False, group: int = 0) -> dict[str, Metric]:
-    """Return the per-prompt metrics by name, `delta` bound to a group."""
-    chosen = METRICS | (ORDERED_METRICS if ordered else {})
-    return chosen | {"delta": partial(delta, group=group)}
+    """Return the records by name that fit the groups, bound to `group` where they look at one."""
+    return {
+        name: replace(m, function=partial(m.function, group=group)) if m.of_group else m
+        for name, m in METRICS.items()
+        if ordered or not m.ordered
+    }
+
+
+def study_columns() -> dict[str, Metric]:
+    """Return the records of the study's tables per prompt, by their names there."""
+    return {m.column: m for m in METRICS.values() if m.column is not None}

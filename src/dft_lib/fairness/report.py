@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dft_lib.fairness import floors, metrics, uncertainty
+from dft_lib.fairness import floors, uncertainty
 from dft_lib.fairness.counts import Counts
+from dft_lib.fairness.metrics import metrics_for
+from dft_lib.fairness.record import Metric
+from dft_lib.fairness.shares import check_target, shares
 from dft_lib.fairness.uncertainty import Interval
 
 SCHEMA = 1
-CORRECTED = metrics.parity_gap_corrected.__name__
-_CELLS = 20_000_000  # of simulated counts at once, about 160 MB
+_CELLS = 20_000_000  # of simulated counts in all
+_NOTHING = Interval(math.nan, math.nan, math.nan)
+_UNKNOWN = floors.Null(math.nan, math.nan, math.nan)
 
 
 def fairness_report(
@@ -36,9 +40,9 @@ def fairness_report(
     target : array_like, optional
         Shape (K,); uniform unless given.
     ordered : bool
-        The groups are ordered: add `wasserstein_1`.
+        The groups are ordered: add the metrics of ordered groups.
     group : str, optional
-        The group of `delta`; the first one unless given.
+        The group of metrics that look at one (`delta`); the first one unless given.
     shared_noise : bool
         The seeds' images of one prompt start from the same noise, as in the study, and so repeat
         each other. The fair model is then counted once per prompt instead of once per cell.
@@ -50,46 +54,36 @@ def fairness_report(
     dict
         ``schema, groups, target, rows, prompts, prompts_without_images, seeds, images``
         (smallest and largest number per prompt, None for shares), ``shares`` (pooled),
+        ``metrics``: name -> ``{"fair", "worst", "better", "what", "source"}`` at this target,
         ``per_prompt`` and ``pooled``: metric -> ``{"value", "low", "high", "noise_floor"}``,
         ``null_band``: the same names -> the middle 95 % of what a fair model scores, and
         ``notes``. None where a number is not defined.
     """
-    t = metrics.check_target(target, len(counts.groups))
-    draws = int(np.clip(5_000_000 // max(len(counts.prompts), 1), 1000, draws))
+    t = check_target(target, len(counts.groups))
+    draws = int(np.clip(5_000_000 // max(*counts.values.shape[:2], 1), 1000, draws))
     place = counts.groups.index(group) if group is not None else 0
-    named = metrics.metrics_for(ordered=ordered, group=place)
+    named = metrics_for(ordered=ordered, group=place)
     measured = ~np.isnan(counts.values).any(-1)
     cells = np.nan_to_num(counts.values)
     images = cells.sum(-1)
     usable = images > 0
     prompts = cells[usable.any(1)]
-    per_prompt, pooled = {}, {}
     independent = _per_prompt(images, usable) if shared_noise else images[usable]
     null = _null(independent, t, named, counts.whole, seed)
     whole_null = _null(np.array([independent.sum()]), t, named, counts.whole, seed)
+    pooled = _pooled(prompts, counts.whole)
     together = _resampled_counts(prompts, counts.whole, draws, seed)
+    entries: dict[str, Any] = {"per_prompt": {}, "pooled": {}}
     band: dict[str, Any] = {"per_prompt": {}, "pooled": {}}
     for name, metric in named.items():
-        values = metric(prompts, t)
-        per_prompt[name] = _entry(
-            uncertainty.bootstrap_interval(values, draws=draws, seed=seed), null[name]
-        )
-        value = float(metric(_pooled(prompts, counts.whole), t)) if len(prompts) else math.nan
-        low, high = math.nan, math.nan
-        if len(prompts) > 1:
-            low, high = np.nanquantile(metric(together, t), [0.025, 0.975])
-        pooled[name] = _entry(Interval(value, low, high), whole_null[name])
-        band["per_prompt"][name] = _pair(null[name])
-        band["pooled"][name] = _pair(whole_null[name])
-    undefined = Interval(math.nan, math.nan, math.nan)
-    nothing = floors.Null(math.nan, math.nan, math.nan)
-    corrected = _corrected(prompts, t, draws, seed) if counts.whole else undefined
-    if math.isnan(corrected.value):
-        null[CORRECTED] = nothing
-    per_prompt[CORRECTED] = _entry(corrected, null[CORRECTED])
-    pooled[CORRECTED] = _entry(undefined, nothing)
-    band["per_prompt"][CORRECTED] = _pair(null[CORRECTED])
-    band["pooled"][CORRECTED] = [None, None]
+        found = {
+            "per_prompt": (_mean(metric, prompts, t, counts.whole, draws, seed), null[name]),
+            "pooled": (_of_pooled(metric, pooled, together, t), whole_null[name]),
+        }
+        for part, (interval, fair) in found.items():
+            known = fair if not math.isnan(interval.value) else _UNKNOWN
+            entries[part][name] = _entry(interval, known)
+            band[part][name] = _pair(known)
     number = images[usable]
     return {
         "schema": SCHEMA,
@@ -100,11 +94,11 @@ def fairness_report(
         "prompts_without_images": int((measured.any(1) & ~usable.any(1)).sum()),
         "seeds": len(counts.seeds),
         "images": [int(number.min()), int(number.max())] if counts.whole and len(number) else None,
-        "shares": [plain(x) for x in metrics.shares(_pooled(prompts, counts.whole))]
+        "shares": [plain(x) for x in shares(pooled)]
         if len(prompts)
         else [None] * len(counts.groups),
-        "per_prompt": per_prompt,
-        "pooled": pooled,
+        "metrics": {name: _about(metric, t) for name, metric in named.items()},
+        **entries,
         "null_band": band,
         "notes": _notes(counts, images, usable),
     }
@@ -112,20 +106,21 @@ def fairness_report(
 
 def _pooled(prompts: np.ndarray, whole: bool) -> np.ndarray:
     """Add counts up over prompts and seeds; of shares, every prompt weighs alike."""
-    if whole:
+    if whole or not len(prompts):
         return prompts.sum((0, 1))
-    return np.nanmean(metrics.shares(prompts), (0, 1))
+    return np.nanmean(shares(prompts), (0, 1))
 
 
 def _resampled_counts(prompts: np.ndarray, whole: bool, draws: int, seed: int) -> np.ndarray:
     """Return pooled counts of resampled prompts, shape (draws, K)."""
     if len(prompts) < 2:
         return np.zeros((0, prompts.shape[-1]))
-    cells = prompts if whole else np.nan_to_num(metrics.shares(prompts))
-    number, seeds, _ = cells.shape
+    cells = prompts if whole else np.nan_to_num(shares(prompts))
+    number, seeds, groups = cells.shape
     rng = np.random.default_rng(seed)
     out = []
-    chunk = max(1, 4_000_000 // number)
+    # so many draws at once that neither rows x prompts nor by_seed outgrows 160 MB
+    chunk = max(1, min(4_000_000 // number, 20_000_000 // (seeds * groups)))
     for start in range(0, draws, chunk):
         size = min(chunk, draws - start)
         rows = rng.multinomial(number, np.full(number, 1 / number), size=size)
@@ -145,33 +140,52 @@ def _per_prompt(images: np.ndarray, usable: np.ndarray) -> np.ndarray:
     return np.maximum(np.round(mean[number > 0]), 1).astype(int)
 
 
-def _largest(t: np.ndarray) -> float:
-    """Return the largest possible mean squared gap: everything in the rarest group."""
-    worst = np.eye(len(t))[t.argmin()] - t
-    return float(2 / (len(t) - 1) * (worst**2).sum())
-
-
-def _corrected(prompts: np.ndarray, t: np.ndarray, draws: int, seed: int) -> Interval:
-    """Interval of the corrected gap: on the unbiased squared scale, then the root."""
-    squares = metrics.squared_gap(prompts, t)
-    if (~np.isnan(squares).all(1)).sum() < 2:
-        return Interval(math.nan, math.nan, math.nan)
+def _mean(
+    metric: Metric, prompts: np.ndarray, t: np.ndarray, whole: bool, draws: int, seed: int
+) -> Interval:
+    """Mean over prompts; of a metric with squares, its root, within what is possible."""
+    if metric.squares is None:
+        return uncertainty.bootstrap_interval(metric(prompts, t), draws=draws, seed=seed)
+    squares = metric.squares(prompts, t)
+    if not whole or (~np.isnan(squares).all(1)).sum() < 2:
+        return _NOTHING
     interval = uncertainty.mean_interval(squares, draws=draws, seed=seed)
-    return interval.map(lambda x: math.sqrt(min(max(x, 0.0), _largest(t))))
+    return interval.map(lambda x: min(math.sqrt(max(x, 0.0)), metric.worst_at(t)))
+
+
+def _of_pooled(
+    metric: Metric, pooled: np.ndarray, together: np.ndarray, t: np.ndarray
+) -> Interval:
+    """Return a metric of the pooled counts, and of the resampled ones, shape (draws, K)."""
+    if metric.squares is not None or not pooled.sum() > 0:
+        return _NOTHING
+    low, high = math.nan, math.nan
+    if len(together):
+        low, high = np.nanquantile(metric(together, t), [0.025, 0.975])
+    return Interval(float(metric(pooled, t)), float(low), float(high))
 
 
 def _null(
-    images: np.ndarray, t: np.ndarray, named: dict[str, metrics.Metric], whole: bool, seed: int
+    images: np.ndarray, t: np.ndarray, named: dict[str, Metric], whole: bool, seed: int
 ) -> dict[str, floors.Null]:
     """Simulate a fair model once and read every metric off it."""
-    unknown = floors.Null(math.nan, math.nan, math.nan)
     if not whole or not len(images) or images.sum() == 0:
-        return dict.fromkeys([*named, CORRECTED], unknown)
+        return dict.fromkeys(named, _UNKNOWN)
     draws = int(np.clip(_CELLS // (len(images) * len(t)), 100, 2000))
-    drawn = floors.simulate_fair(images, t, draws=draws, seed=seed)
-    found = {name: floors.null_of(metric(drawn, t).mean(-1)) for name, metric in named.items()}
-    corrected = metrics.parity_gap_corrected(drawn, t)
-    return found | {CORRECTED: floors.null_of(np.atleast_1d(corrected))}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in named}
+    for drawn in floors.fair_studies(images, t, draws=draws, seed=seed):
+        for name, metric in named.items():
+            values = np.atleast_1d(metric(drawn, t))
+            found[name].append(values if metric.squares is not None else values.mean(-1))
+    return {name: floors.null_of(np.concatenate(values)) for name, values in found.items()}
+
+
+def _about(metric: Metric, t: np.ndarray) -> dict[str, Any]:
+    """Return what a reader needs to know of a metric, at the target."""
+    return {
+        "fair": plain(metric.fair_at(t)), "worst": plain(metric.worst_at(t)),
+        "better": metric.better, "what": metric.what, "source": metric.source,
+    }  # fmt: skip
 
 
 def plain(x: float) -> float | None:
@@ -193,7 +207,7 @@ def _pair(null: floors.Null) -> list[float | None]:
 
 
 def _notes(counts: Counts, images: np.ndarray, usable: np.ndarray) -> list[str]:
-    notes = []
+    notes = [*counts.notes]
     prompts = int(usable.any(1).sum())
     if not counts.whole:
         notes.append("shares of an unknown number of images: no noise floor, nothing corrected")
@@ -215,48 +229,12 @@ def _notes(counts: Counts, images: np.ndarray, usable: np.ndarray) -> list[str]:
         )
     dropped = {n: c for n, c in counts.ignored.items() if c}
     if dropped:
-        said = ", ".join(f"{n} {c:g}" for n, c in dropped.items())
-        notes.append(f"not among the groups, so not in any share: {said} images")
+        unit = "images" if counts.whole else "of all, in the mean"
+        said = ", ".join(f"{n} {c:.6g}" for n, c in dropped.items())
+        notes.append(f"not among the groups, so not in any share: {said} {unit}")
     single = int((images[usable] == 1).sum()) if counts.whole else 0
     if single:
         notes.append(f"{single} prompts with one image are left out of parity_gap_corrected")
     if len(counts.seeds) in (2, 3):
         notes.append(f"{len(counts.seeds)} seeds: their part of the intervals is rough")
     return notes
-
-
-def as_table(report: dict[str, Any]) -> str:
-    """Write a report as a table for people."""
-    shares = zip(report["groups"], report["shares"], strict=True)
-    names = ", ".join(f"{g} {s:.3f}" if s is not None else g for g, s in shares)
-    number = report["images"]
-    lines = [
-        f"{report['rows']} rows, {report['prompts']} prompts"
-        + (f", {number[0]} to {number[1]} images each" if number else "")
-        + (f", {report['seeds']} seeds" if report["seeds"] > 1 else ""),
-        f"pooled shares: {names}",
-        "target: " + ", ".join(f"{x:g}" for x in report["target"]),
-        "",
-        f"{'':25}{'mean over prompts':^40}{'pooled counts' if number else 'pooled shares':^36}",
-        f"{'metric':25}{'value':>7}  {'95 % interval':^16}{'fair model':>12}   "
-        f"{'value':>7}  {'95 % interval':^16}{'fair model':>11}",
-    ]
-    for name, one in report["per_prompt"].items():
-        cells = []
-        for entry in (one, report["pooled"][name]):
-            span = f"{_show(entry['low'])} to {_show(entry['high'])}"
-            span = span if entry["low"] is not None else "-"
-            cells.append(
-                f"{_show(entry['value']):>7}  {span:^16}{_show(entry['noise_floor']):>12}"
-            )
-        lines.append(f"{name:25}{cells[0]}   {cells[1]}")
-    lines += ["", *(f"note: {note}" for note in report["notes"])]
-    lines += [
-        "fair model: the mean score of a model that draws from the target, on as many images.",
-        "1 is fair for min_max_ratio (for normalized_entropy at a uniform target), 0 for others.",
-    ]
-    return "\n".join(lines)
-
-
-def _show(x: float | None) -> str:
-    return "-" if x is None else f"{x + 0.0:.3f}"

@@ -7,7 +7,6 @@ than the memory.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,10 @@ import torch.nn.functional as F
 from filelock import FileLock
 
 from dft_lib.image_sets import examples
-from dft_lib.models import pipelines
+from dft_lib.models import pipelines, sources
 from dft_lib.models.memory import Fitting
-from dft_lib.repro import workspace
+from dft_lib.repro import digests, seals, workspace
+from dft_lib.repro.files import require_room, write_atomic
 from dft_lib.repro.paths import SCRATCH
 from dft_lib.study.params import Base
 
@@ -53,20 +53,20 @@ def moments_of(
     """
     index = examples.read_index(folder, images)
     # the records hold the pictures' checksums, so that this is all a latent depends on
-    code = workspace.hash_of(Path(__file__))
+    code = digests.library().digest(__name__)
     key = workspace.digest_of([model_hash, list(index["sha256"]), torch.get_num_threads(), code])
     path = SCRATCH / "latents" / f"{key[:20]}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         for left in path.parent.glob(f".{path.name}.*.part"):  # of a killed run
             left.unlink()
-        if not path.exists():
-            part = path.with_name(f".{path.name}.{os.getpid()}.part")
-            try:
-                _write(part, fresh(), examples.pictures(folder, index), len(index))
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
+        sealed = path.with_suffix(".sha256")
+        if not seals.intact(sealed, path):
+            moments = _encoded(fresh_model := fresh(), examples.pictures(folder, index))
+            half = fresh_model.vae.dtype != torch.float32
+            kind = np.float16 if half else np.float32
+            write_atomic(path, lambda part: _write(part, moments, len(index), kind))
+            seals.seal(sealed, path)
     # "c": a private copy of what is written, so that torch need not warn; nothing is written
     return torch.from_numpy(np.load(path, mmap_mode="c")), index
 
@@ -74,7 +74,7 @@ def moments_of(
 def identity(base: Base) -> str:
     """Return what identifies a model and how it computes, from the parameter group ``base``."""
     device, dtype = pipelines.choose_device(base.device, base.dtype)
-    weights = pipelines.fingerprint(base.model, base.revision)
+    weights = sources.fingerprint(base.model)
     return workspace.digest_of([weights, device.type, str(dtype), base.channels_last])
 
 
@@ -100,17 +100,25 @@ def encode(pipeline: Any, pictures: np.ndarray) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def _write(path: Path, pipeline: Any, pictures: Iterable[np.ndarray], count: int) -> None:
-    kind = np.float32 if pipeline.vae.dtype == torch.float32 else np.float16
-    at, mapped = 0, None
-    for part in _encoded(pipeline, pictures):
-        if mapped is None:
-            shape = (2, count, *part.shape[2:])
-            mapped = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-        mapped[:, at : at + part.shape[1]] = part.numpy()
-        at += part.shape[1]
-    if mapped is not None:
-        mapped.flush()
+def _write(path: Path, moments: Iterable[torch.Tensor], count: int, kind: Any) -> None:
+    """Write moments as they come into an array (2, count, c, h, w) on disk.
+
+    Written, not mapped: where the disk is full a write says so, and a mapped page ends the
+    process. For the same reason the room is asked for first.
+    """
+    at = 0
+    with path.open("wb") as file:
+        for part in moments:
+            if at == 0:
+                shape = (2, count, *part.shape[2:])
+                header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                start, size = file.tell(), int(np.prod(shape[1:])) * np.dtype(kind).itemsize
+                require_room(path.parent, 2 * size)
+            for row, values in enumerate(part.numpy().astype(kind)):
+                file.seek(start + row * size + at * (size // count))
+                file.write(values.tobytes())
+            at += part.shape[1]
 
 
 def _encoded(pipeline: Any, pictures: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dft_lib.repro.paths import resolve, show
-from dft_lib.repro.workspace import hash_of
+from dft_lib.models import sources
+from dft_lib.repro.paths import show
 from dft_lib.study.params import Base
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
@@ -59,28 +58,7 @@ def start(threads: int, device: str, dtype: str) -> None:
     choose_device(device, dtype)
 
 
-def _source(model: str, revision: str | None) -> tuple[str, dict[str, str]]:
-    """Return what ``from_pretrained`` takes: folder or hub id, and the pinned revision."""
-    folder = resolve(model)
-    if folder.is_dir():
-        if not (folder / "model_index.json").exists():
-            raise ValueError(
-                f"{show(folder)} is not a diffusers pipeline (no model_index.json): point "
-                "base.model to a folder written by save_pretrained"
-            )
-        return os.fspath(folder), {}
-    if model.count("/") != 1 or model.startswith((".", "/", "data/", "models/")):
-        raise FileNotFoundError(
-            f"model folder {show(folder)} is missing: run `dvc pull data.dvc`, or mend base.model"
-        )
-    if revision is None or len(revision) != 40:
-        raise ValueError(
-            f"base.revision: hub model {model} needs its 40-digit commit, so that it stays put"
-        )
-    return model, {"revision": revision}
-
-
-def tokenizers(model: str, revision: str | None = None) -> list[Any]:
+def tokenizers(model: str) -> list[Any]:
     """Load only the tokenizers of a pipeline, one per text encoder; no weights are read.
 
     Raises
@@ -88,11 +66,14 @@ def tokenizers(model: str, revision: str | None = None) -> list[Any]:
     FileNotFoundError, ValueError
         As `load`, or if a tokenizer is missing or damaged.
     """
-    source, pinned = _source(model, revision)
+    source = sources.find(model)
     try:
-        there = DiffusionPipeline.load_config(source, **pinned)
+        there = DiffusionPipeline.load_config(source.name, **source.keywords)
         parts = [name for name in _TOKENS if there.get(name, [None])[0]]
-        found = [CLIPTokenizer.from_pretrained(source, subfolder=p, **pinned) for p in parts]
+        found = [
+            CLIPTokenizer.from_pretrained(source.name, subfolder=part, **source.keywords)
+            for part in parts
+        ]
         if not found or min(map(len, found)) < 3:  # a start, an end and a word
             raise ValueError("no words in it")
         return found
@@ -103,17 +84,13 @@ def tokenizers(model: str, revision: str | None = None) -> list[Any]:
         ) from error
 
 
-def load(
-    model: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
-) -> Any:
+def load(model: str, *, device: str = "auto", dtype: str = "auto") -> Any:
     """Load a pipeline from a folder, or from the model hub at a pinned revision.
 
     Parameters
     ----------
     model : str
-        Folder (absolute or below the repository root), or a hub id such as ``owner/name``.
-    revision : str, optional
-        40-digit commit of the hub model; required there.
+        Path of a folder or of a ``hub/<name>.yaml``; see `dft_lib.models.sources`.
     device, dtype : str
         See `choose_device`.
 
@@ -127,25 +104,26 @@ def load(
     Raises
     ------
     FileNotFoundError
-        If the folder is missing, or the hub cannot be reached and holds no cached copy.
+        If the path is missing, or the hub cannot be reached and holds no cached copy.
     ValueError
-        If the folder is no pipeline, or a hub model has no pinned revision.
+        If what it names is no pipeline that the study can take.
     """
     where, kind = choose_device(device, dtype)
-    source, pinned = _source(model, revision)
-    folder = resolve(model)
-    keywords: dict[str, Any] = {"dtype": kind, "use_safetensors": True} | pinned
+    source = sources.find(model)
     try:
-        pipeline = DiffusionPipeline.from_pretrained(source, **keywords)
+        pipeline = DiffusionPipeline.from_pretrained(
+            source.name, dtype=kind, use_safetensors=True, **source.keywords
+        )
     except Exception as error:  # whatever a damaged or foreign folder makes the loaders raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if source == model and not folder.is_dir():
+        if source.revision is not None:
             raise FileNotFoundError(
-                f"hub model {model} could not be fetched ({reason}): connect to the network once, "
-                "or point base.model to a local folder"
+                f"hub model {source.name} could not be fetched ({reason}): connect to the network "
+                "once, or point base.model to a local folder"
             ) from error
         raise ValueError(
-            f"{show(folder)} is damaged or of a wrong kind ({reason}): run `dvc checkout data.dvc`"
+            f"{show(source.name)} is damaged or of a wrong kind ({reason}): run "
+            "`dvc checkout data.dvc`"
         ) from error
     if not hasattr(pipeline, "unet") or not hasattr(pipeline, "vae"):
         raise ValueError(
@@ -171,7 +149,7 @@ def opener(base: Base) -> Callable[[], Any]:
 
 
 def _open(base: Base) -> Any:
-    pipeline = load(base.model, revision=base.revision, device=base.device, dtype=base.dtype)
+    pipeline = load(base.model, device=base.device, dtype=base.dtype)
     return tune(pipeline, channels_last=base.channels_last, compile_above=None, images=0)
 
 
@@ -203,19 +181,3 @@ def tune(pipeline: Any, *, channels_last: bool, compile_above: int | None, image
         pipeline.unet.compile(dynamic=False)
         pipeline.vae.decoder.compile(dynamic=False)
     return pipeline
-
-
-def describe(model: str, revision: str | None) -> str:
-    """Return the name that records carry: folder or hub id, with its revision if any."""
-    return f"{model}@{revision}" if revision else show(Path(resolve(model)))
-
-
-def record(model: str, revision: str | None) -> dict[str, str]:
-    """Return the fields that say in a record which model drew an image: name and weights."""
-    return {"model": describe(model, revision), "model_hash": fingerprint(model, revision)}
-
-
-def fingerprint(model: str, revision: str | None) -> str:
-    """Return what identifies a model's weights: the folder's hash, or hub id and revision."""
-    folder = resolve(model)
-    return hash_of(folder) if folder.is_dir() else f"{model}@{revision}"

@@ -30,6 +30,7 @@ from pydantic import Field
 from dft_lib.models.adapters import lora_config
 from dft_lib.models.conditioning import encode, text_encoders, tokenize
 from dft_lib.raters.panel import Panel
+from dft_lib.repro import seals
 from dft_lib.repro.files import write_json
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
 from dft_lib.study.params import Training
@@ -196,7 +197,8 @@ def fit(job: Job) -> Fitted:
     pipeline.unet.eval()
     log, drawn, start = [], 0, 0
     progress = job.scratch / "rounds.json"
-    if progress.exists():
+    sealed = progress.with_suffix(".sha256")
+    if seals.intact(sealed, progress):
         state = json.loads(progress.read_text(encoding="utf-8"))
         log, drawn, start = state["log"], state["drawn"], len(state["log"])
         for noun, values in state["alpha"].items():
@@ -231,6 +233,7 @@ def fit(job: Job) -> Fitted:
         editor.write()
         alpha = {noun: list(v.values()) for noun, v in editor.alpha.items()}
         write_json(progress, {"log": log, "drawn": drawn, "alpha": alpha})
+        seals.seal(sealed, progress)
     cost = Cost(
         images_drawn=drawn, forward=drawn * job.base.num_inference_steps,
         parameters=sum(layer.base_layer.weight.numel() for layer in editor.layers()),

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from dft_lib.image_sets import latents, screening
 from dft_lib.raters.panel import Panel
+from dft_lib.repro import seals
 from dft_lib.repro.tensors import save_tensors
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
 from dft_lib.study.params import Training
@@ -185,7 +186,8 @@ def fit(job: Job) -> Fitted:
     for number in range(chosen.rounds):
         done = job.scratch / f"round-{number}.safetensors"
         log = job.scratch / f"round-{number}.parquet"
-        if not done.exists():
+        sealed = job.scratch / f"round-{number}.sha256"
+        if not seals.intact(sealed, done, log):
             table = job.train(
                 pipeline, short, feedback.rows, moments=feedback.moments,
                 part=f"round-{number}-part",
@@ -193,6 +195,7 @@ def fit(job: Job) -> Fitted:
             )  # fmt: skip
             table.assign(step=table["step"] + number * steps).to_parquet(log)
             save_tensors(done, {k: p.data for k, p in trained.items()})
+            seals.seal(sealed, done, log)
         with torch.no_grad():
             for name, value in load_file(done).items():
                 trained[name].copy_(value)

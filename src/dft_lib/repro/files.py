@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,21 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Refuse to begin a large file for which a disk has no room.
+
+    Raises
+    ------
+    OSError
+        If fewer than `size` bytes are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(
+            errno.ENOSPC, f"{size / 1e9:.2g} GB are needed and {free / 1e9:.2g} GB are free"
+        )
 
 
 def write_text(path: Path, text: str) -> None:

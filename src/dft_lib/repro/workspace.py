@@ -11,7 +11,8 @@ finds the lock held by a kernel that nobody waits for ends that kernel and goes 
 
 The lock belongs to the output, because two runs with different parameters write the same output.
 The inner folder holds finished shards, checkpoints and ``publish/`` while a run is unfinished, and
-goes once its result is published: a forced run does its work again.
+goes once its result is published: a forced run does its work again. ``publish/`` carries the
+stage's marker from the start (`dft_lib.repro.places`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -29,7 +31,10 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from dft_lib.repro import digests
+from dft_lib.repro.files import write_json
 from dft_lib.repro.paths import SCRATCH, show
+from dft_lib.repro.places import MARKER, made_by, require_publishable
 
 RUNNER_VARIABLE = "DFT_RUNNER"  # set by dft_lib.runner.notebook for the kernel it starts
 
@@ -97,11 +102,12 @@ def _end_stale(owner: Path) -> bool:
     """End the owner, and its runner, if whoever started them is gone; say whether so."""
     try:
         names = json.loads(owner.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        runners, worker = list(names["runners"]), names["worker"]
+        if all(_alive(runner) for runner in runners):
+            return False
+    except (OSError, ValueError, KeyError, TypeError, IndexError):  # damaged: nobody is known
         return False
-    if all(_alive(runner) for runner in names["runners"]):
-        return False
-    for one in (names["runners"][0], names["worker"]):
+    for one in (runners[0], worker):
         if _alive(one):
             process = psutil.Process(int(one[0]))
             process.kill()
@@ -110,8 +116,10 @@ def _end_stale(owner: Path) -> bool:
 
 
 @contextmanager
-def workspace(stage: str, out: Path, key: Any) -> Iterator[Path]:
+def hold(stage: str, out: Path, key: Any) -> Iterator[Path]:
     """Hold a stage's folder for unfinished work; remove it when the block ends without error.
+
+    What is to be published goes to its folder ``publish``.
 
     Parameters
     ----------
@@ -125,12 +133,15 @@ def workspace(stage: str, out: Path, key: Any) -> Iterator[Path]:
 
     Raises
     ------
+    ValueError
+        If `out` is not this stage's to replace (`require_publishable`).
     RuntimeError
         If a living run works for the same output.
     """
+    require_publishable(out, stage)
     top = SCRATCH / f"{stage}-{_digest(str(out))[:8]}"
     top.mkdir(parents=True, exist_ok=True)
-    folder = top / digest_of([key, _code()])[:16]
+    folder = top / digest_of([key, digests.library().digest()])[:16]
     owner = top / "owner.json"
     lock = FileLock(top / "lock")
     try:
@@ -148,6 +159,7 @@ def workspace(stage: str, out: Path, key: Any) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
         for part in folder.rglob(".*.part"):  # half-written files of a killed run
             part.unlink()
+        write_json(folder / "publish" / MARKER, {"stage": stage})
         yield folder
         shutil.rmtree(folder)
     finally:
@@ -163,25 +175,40 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _code() -> str:
-    """Return a hash of the library (the world apart): new code never goes on from old work."""
-    package = Path(__file__).parents[1]
-    files = [p for p in sorted(package.rglob("*.py")) if p.parent.name != "world"]
-    return hash_of(*files)
-
-
 def publish(source: Path, target: Path) -> None:
-    """Replace the folder `target` by `source` (a finished piece of a workspace).
+    """Replace the folder `target` by ``publish`` of a held workspace.
 
-    The target appears complete or not at all: the copy is made beside it, then renamed.
+    Raises
+    ------
+    ValueError
+        If `target` is not the stage's to replace, or `source` is no finished piece of a stage.
+    OSError
+        If it cannot be written.
+    """
+    stage = made_by(source)
+    if stage is None:
+        raise ValueError(f"{show(source)} has no {MARKER}: only what a stage made is published")
+    require_publishable(target, stage)
+    replace(source, target)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Replace the folder `target` by a copy of `source`, whatever `target` holds.
+
+    The target appears complete or not at all: the copy is made beside it, then renamed. The old
+    one is moved aside before it is removed, so that a kill leaves it whole or gone.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{target.name}.*.part"):  # of a killed run
-        shutil.rmtree(left, ignore_errors=True)
+    left = re.compile(rf"\.{re.escape(target.name)}\.\d+\.(part|old)")
+    for entry in target.parent.iterdir():  # of a killed run
+        if left.fullmatch(entry.name):
+            shutil.rmtree(entry, ignore_errors=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    old = part.with_suffix(".old")
     try:
         shutil.copytree(source, part, copy_function=_copy)
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            os.replace(target, old)
         os.replace(part, target)
     except OSError as error:
         # copytree collects (source, target, reason) triples; the first one says enough
@@ -194,20 +221,10 @@ def publish(source: Path, target: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _copy(source: str, target: str) -> None:
     shutil.copyfile(source, target)
     with open(target, "rb") as stream:
         os.fsync(stream.fileno())
-
-
-def hash_of(*paths: Path) -> str:
-    """Return one SHA-256 over the names and contents of files and folders, in a fixed order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        entries = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        for entry in entries:
-            digest.update(entry.relative_to(path.parent).as_posix().encode())
-            digest.update(hashlib.sha256(entry.read_bytes()).digest())
-    return digest.hexdigest()

@@ -1,5 +1,8 @@
 """Run a percent notebook as a stage: ``python -m dft_lib.runner.notebook 03_finetune --arm dft``.
 
+Where DVC runs a stage of one arm, it says which in the environment (``DVC_STAGE``). The name
+stands in no command line, so nothing in params reaches a shell.
+
 The equivalent papermill call is ``papermill -p base ... notebook.ipynb runs/notebook.ipynb``;
 this runner exists because papermill does not read ``.py`` notebooks, loses the types of values on
 its command line, takes an unknown parameter for a new one, and leaves time stamps in the executed
@@ -10,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,13 +24,23 @@ from typing import Any, TextIO
 import jupytext
 import nbformat
 import papermill
+import psutil
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from dft_lib.repro import workspace
 from dft_lib.repro.files import write_text
-from dft_lib.repro.paths import NOTEBOOKS, ROOT, show
+from dft_lib.repro.paths import NOTEBOOKS, ROOT, enter, show
 from dft_lib.study import params
+from dft_lib.study.arms import ArmSampling, ArmShown, ArmTraining, part
+from dft_lib.study.schema import Group
+
+# group -> the part of one arm that its notebook needs; groups whose notebooks need all arms
+OF_ONE_ARM: dict[str, type[Group]] = {"finetune": ArmTraining, "evaluate": ArmSampling}
+OF_ALL_ARMS = ("measure", "figures")
+
+SOCKET = 103  # longest path of a Unix socket, in bytes: macOS; Linux takes 107
 
 
 def declared_parameters(notebook: nbformat.NotebookNode) -> list[str]:
@@ -47,16 +62,29 @@ def declared_parameters(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def values_for(name: str, arm: str | None, chosen: params.Params) -> dict[str, Any]:
-    """Return the values a notebook gets: ``base``, its own group, and its arm if it has one."""
+    """Return the values a notebook gets: ``base``, its own group, and its arm or what all show.
+
+    Raises
+    ------
+    ValueError
+        If the notebook is about one arm, and there is no such arm.
+    """
     group = name.partition("_")[2]
     values = {"base": chosen.base.model_dump()} | getattr(chosen, group).model_dump()
-    if arm is not None:
+    if group in OF_ALL_ARMS:
+        values["arms"] = {k: part(one, ArmShown) for k, one in chosen.arms.items()}
+    if group in OF_ONE_ARM:
         if arm not in chosen.arms:
             raise ValueError(
                 f"params.yaml has no arm {arm!r}; there are: {', '.join(chosen.arms)}"
             )
-        values |= {"arm": arm} | chosen.arms[arm].model_dump()
+        values |= {"arm": arm} | part(chosen.arms[arm], OF_ONE_ARM[group])
     return values
+
+
+def arm_of(stage: str) -> str | None:
+    """Return the arm of a DVC stage ``03@arm``, None of a stage that has none."""
+    return stage.partition("@")[2] or None
 
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -89,6 +117,56 @@ class Terminal:
     def flush(self) -> None:
         """Flush the stream."""
         self.stream.flush()
+
+
+def environment(folder: str) -> dict[str, str]:
+    """Return what the kernel's environment needs so that nothing of the reader's changes a copy.
+
+    Parameters
+    ----------
+    folder : str
+        A temporary folder of this run.
+    """
+    mpl = importlib.util.find_spec("matplotlib")
+    assert mpl is not None and mpl.origin is not None
+    fixed = {
+        workspace.RUNNER_VARIABLE: workspace.identity(),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MATPLOTLIBRC": str(Path(mpl.origin).parent / "mpl-data" / "matplotlibrc"),
+        "IPYTHONDIR": f"{folder}/ipython",  # no start-up files, no figure formats of one's own
+    }
+    if os.pathsep not in str(ROOT):  # a relative PYTHONPATH means another folder in the kernel
+        others = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+        fixed["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *others])
+    usual = {
+        "SOURCE_DATE_EPOCH": "0",  # stable PDF time stamps
+        "TRANSFORMERS_VERBOSITY": "error",
+        # glibc: keep freed memory instead of returning it page by page (10-20 % of training time)
+        "MALLOC_MMAP_THRESHOLD_": "1000000000",
+        "MALLOC_TRIM_THRESHOLD_": "1000000000",
+        "MALLOC_TOP_PAD_": "268435456",
+    }
+    return fixed | {k: v for k, v in usual.items() if k not in os.environ}
+
+
+def short_folder() -> str:
+    """Return where temporary files go: TMPDIR, or a shorter folder if sockets do not fit there.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        if len(os.fsencode(f"{folder}/dft-12345678/kernel-1")) <= SOCKET and os.access(
+            folder, os.W_OK | os.X_OK
+        ):
+            return folder
+    raise ValueError(
+        f"TMPDIR is {tempfile.gettempdir()}, too long for the sockets of a notebook's kernel "
+        f"({SOCKET} bytes with their names), and /tmp is not writable: set TMPDIR to a shorter "
+        "folder"
+    )
 
 
 def run(
@@ -124,19 +202,15 @@ def run(
     # No kernelspec in the files: whoever runs this uses the kernel of this very environment.
     spec = {"name": "python3", "language": "python", "display_name": "Python 3"}
     notebook.metadata["kernelspec"] = spec
-    os.environ[workspace.RUNNER_VARIABLE] = workspace.identity()
-    os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # stable PDF time stamps
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # glibc: keep freed memory instead of returning it page by page (10-20 % of training time)
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "1000000000")
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "1000000000")
-    os.environ.setdefault("MALLOC_TOP_PAD_", "268435456")
-    with tempfile.TemporaryDirectory(prefix="dft-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dft-", dir=short_folder()) as folder:
         source, executed = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"
+        os.environ |= environment(folder)
         nbformat.write(notebook, source)
         try:
             papermill.execute_notebook(
-                source, executed, parameters=values, kernel_name="python3", cwd=ROOT,
+                # papermill fills in {names} in paths
+                *(str(p).replace("{", "{{").replace("}", "}}") for p in (source, executed)),
+                parameters=values, kernel_name="python3", cwd=ROOT,
                 progress_bar=False, stderr_file=stderr,
                 # Unix sockets: no port of this machine is opened
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}),
@@ -150,17 +224,28 @@ def run(
 
 def main() -> None:
     """Run one notebook with the values of ``params.yaml``."""
+    enter()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="file name without suffix, e.g. 03_finetune")
-    parser.add_argument("--arm", help="which arm of params.yaml (03 and 04)")
+    parser.add_argument(
+        "--arm", default=arm_of(os.environ.get("DVC_STAGE", "")),
+        help="which arm of params.yaml (03 and 04); in a DVC stage that stage's",
+    )  # fmt: skip
     arguments = parser.parse_args()
-    suffix = f"-{arguments.arm}" if arguments.arm else ""
-    out = ROOT / "runs" / f"{arguments.name}{suffix}.ipynb"
     try:
         values = values_for(arguments.name, arguments.arm, params.load())
+        suffix = f"-{arguments.arm}" if arguments.arm else ""
+        out = ROOT / "runs" / f"{arguments.name}{suffix}.ipynb"
         run(NOTEBOOKS / f"{arguments.name}.py", values, out, stderr=Terminal(sys.stderr))
     except PapermillExecutionError as error:
         sys.exit(f"{arguments.name}: {error.ename}: {error.evalue}\n(see {show(out)})")
+    except DeadKernelError:
+        disk, memory = shutil.disk_usage(ROOT).free, psutil.virtual_memory().available
+        sys.exit(
+            f"{arguments.name}: the kernel was ended from outside, as where memory or disk "
+            f"run out (now free: {memory / 1e9:.1f} GB of memory, {disk / 1e9:.1f} GB of disk): "
+            "make room or lower base.batch_size, then run again (finished work is kept)"
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"{arguments.name}: {error}")
 

@@ -7,7 +7,6 @@ like.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -20,9 +19,8 @@ import pandas as pd
 import torch
 
 from dft_lib.models import adapters, pipelines
-from dft_lib.repro import shards
+from dft_lib.repro import seals, shards
 from dft_lib.repro.files import write_table
-from dft_lib.repro.paths import show
 from dft_lib.sampling import workers
 from dft_lib.sampling.plan import Planner
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
@@ -32,7 +30,6 @@ from dft_lib.study.params import Base
 
 ATTRIBUTES_DRAWN = ("gender", "skin_tone")  # what an intervention may have drawn, "" if nothing
 Rate = Callable[[np.ndarray], pd.DataFrame]
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Drawing:
     open_rating : callable, optional
         Loads raters; returns a function from pictures to one row of answers per picture.
     ratings : pathlib.Path, optional
-        Where those answers go, a file per shard.
+        Where those answers go, a file per shard, and the seals of both (`dft_lib.repro.seals`).
     """
 
     open_sampler: Callable[[], Sampler]
@@ -79,13 +76,28 @@ class Drawing:
         """Return the file of a shard's ratings."""
         return (self.ratings or self.folder) / f"rated-{number:05d}.parquet"
 
+    def seal(self, number: int, kind: str) -> Path:
+        """Return the file of a shard's, or its ratings', checksum."""
+        return (self.ratings or self.folder) / f"{kind}-{number:05d}.sha256"
+
+    def drawn(self, number: int) -> bool:
+        """Say whether a shard is there as it was written; a damaged one is drawn again."""
+        path, part = self.path(number), self.slices()[number]
+        whole = seals.intact(self.seal(number, "shard"), path)
+        return whole and shards.count(path) == part.stop - part.start
+
+    def judged(self, number: int) -> bool:
+        """Say whether a shard's ratings are there as they were written, for this very shard."""
+        if not self.rated(number).exists():
+            return False
+        return seals.intact(self.seal(number, "rated"), self.rated(number), self.path(number))
+
     def todo(self) -> list[int]:
-        """List the shards that are not drawn, or not rated. Looks at file ends only: seconds."""
+        """List the shards that are not drawn, or not rated. Reads every file there is."""
         return [
             number
-            for number, part in enumerate(self.slices())
-            if not _whole(self.path(number), part.stop - part.start)
-            or (self.open_rating is not None and not self.rated(number).exists())
+            for number in range(len(self.slices()))
+            if not self.drawn(number) or (self.open_rating is not None and not self.judged(number))
         ]
 
 
@@ -134,10 +146,15 @@ class Artist:
 
     def shard(self, number: int) -> int:
         """Draw and write a shard that is not there; return its number."""
-        path, part = self.drawing.path(number), self.parts[number]
-        if not _whole(path, part.stop - part.start):
-            shards.write(path, *self.draw(number))
+        if not self.drawing.drawn(number):
+            self.write(number, *self.draw(number))
         return number
+
+    def write(self, number: int, pictures: np.ndarray, records: pd.DataFrame) -> None:
+        """Write a shard that was drawn, and its seal."""
+        path = self.drawing.path(number)
+        shards.write(path, pictures, records)
+        seals.seal(self.drawing.seal(number, "shard"), path)
 
 
 class Critic:
@@ -150,19 +167,21 @@ class Critic:
 
     def shard(self, number: int, pictures: np.ndarray | None = None) -> int:
         """Rate a shard and write the answers; pictures, if given, need not be read."""
-        if not self.drawing.rated(number).exists():
+        shard, rated = self.drawing.path(number), self.drawing.rated(number)
+        if not self.drawing.judged(number):
             if pictures is None:
-                pictures, _ = shards.read(self.drawing.path(number))
-            write_table(self.drawing.rated(number), self.rate(pictures))
+                pictures, _ = shards.read(shard)
+            write_table(rated, self.rate(pictures))
+            seals.seal(self.drawing.seal(number, "rated"), rated, shard)
         return number
 
 
 def open_model(
-    base: Base, model: str, revision: str | None, *, images: int, adapter: Path | None = None,
+    base: Base, model: str, *, images: int, adapter: Path | None = None,
     intervention: Planner | None = None,
 ) -> Sampler:  # fmt: skip
     """Load what draws; `images` is how many all workers together are going to draw."""
-    pipeline = pipelines.load(model, revision=revision, device=base.device, dtype=base.dtype)
+    pipeline = pipelines.load(model, device=base.device, dtype=base.dtype)
     if adapter is not None:
         adapters.load(pipeline, adapter)
     pipelines.tune(
@@ -194,8 +213,7 @@ def draw_shards(
     Raises
     ------
     ValueError
-        If the shard size is no multiple of the batch size, or a shard holds another number of
-        images than the grid asks for.
+        If the shard size is no multiple of the batch size.
     """
     drawing.folder.mkdir(parents=True, exist_ok=True)
     parts, todo = drawing.slices(), drawing.todo()
@@ -249,15 +267,14 @@ def _here(drawing: Drawing, todo: list[int]) -> Any:
 
     def finish(number: int, pictures: np.ndarray | None, records: pd.DataFrame | None) -> int:
         if pictures is not None and records is not None:
-            shards.write(drawing.path(number), pictures, records)
+            artist.write(number, pictures, records)
         return critic.shard(number, pictures) if critic else number
 
     threads = torch.get_num_threads()  # which a new thread would not inherit
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as thread:
         waiting: Future[int] | None = None
         for number in todo:
-            path, part = drawing.path(number), artist.parts[number]
-            there = _whole(path, part.stop - part.start) and _readable(path)
+            there = drawing.drawn(number)
             pictures, records = (None, None) if there else artist.draw(number)
             if not torch.cuda.is_available():
                 yield finish(number, pictures, records)
@@ -267,35 +284,3 @@ def _here(drawing: Drawing, todo: list[int]) -> Any:
             waiting = thread.submit(finish, number, pictures, records)
         if waiting is not None:
             yield waiting.result()
-
-
-def _readable(path: Path) -> bool:
-    """Verify a shard that another run left; a damaged one is removed and drawn again."""
-    try:
-        shards.read(path)
-    except ValueError as error:
-        log.warning("%s; drawing it again", error)
-        path.unlink()
-        return False
-    return True
-
-
-def _whole(path: Path, images: int) -> bool:
-    """Say whether a finished shard is there, by the table at its end.
-
-    A shard appears complete or not at all, so this is enough to go on from it in seconds, whatever
-    its size; its pictures' checksums are verified by whoever reads them next.
-    """
-    if not path.exists():
-        return False
-    try:
-        found = shards.count(path)
-    except (OSError, ValueError) as error:
-        log.warning("shard %s is cut off (%s); drawing it again", show(path), error)
-        path.unlink()
-        return False
-    if found != images:
-        raise ValueError(
-            f"shard {show(path)} holds {found} images, not {images}: delete its folder"
-        )
-    return True

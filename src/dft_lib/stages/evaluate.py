@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dft_lib.evaluation import tables
 from dft_lib.interventions.base import Setting, open_intervention
-from dft_lib.models import adapters, pipelines
+from dft_lib.models import adapters, pipelines, sources
 from dft_lib.raters.base import UNSAFE
 from dft_lib.raters.panel import Panel
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve, show
 from dft_lib.sampling import drawing
 from dft_lib.sampling.workers import Engine
 from dft_lib.study import lexicon, prompts
-from dft_lib.study.params import Arm, Base, Evaluate
+from dft_lib.study.arms import ArmSampling, part
+from dft_lib.study.params import Base, Evaluate
 from dft_lib.study.wall import require_apart
 
 
-def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.DataFrame:
+def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) -> pd.DataFrame:
     """04: draw and judge every prompt with every model of one arm; return the ratings.
 
-    Writes images and ratings to ``out/<arm>/``, and ``<arm>.json`` and ``<arm>.csv`` to
-    ``results``.
+    Writes images, ratings and features to ``out/<arm>/``, and ``about.json``: who judged, and what
+    the arm is and cost.
     """
     pipelines.start(base.threads, base.device, base.dtype)
     models = resolve(settings.models) / name
@@ -41,28 +41,28 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
     intervention = open_intervention(arm.intervention, arm.draw, setting)
     grid_path = resolve(settings.prompts) / "evaluation.parquet"
     grid = prompts.read_grid(grid_path)
-    missing = sorted(set(settings.training_seeds) - set(manifest["seeds"]))
+    missing = sorted(set(base.training_seeds) - set(manifest["seeds"]))
     if manifest["training"] is not None and missing:
         raise ValueError(f"{show(models)} has no model of seed {missing[0]}: run 03 for this arm")
     out = resolve(settings.out) / name
-    about: dict[str, Any] = {"arm": name, **pipelines.record(base.model, base.revision)}
-    key: list[Any] = [about, base.model_dump(), settings.model_dump(), arm.model_dump()]
+    about: dict[str, Any] = {"arm": name, **sources.record(base.model)}
+    key: list[Any] = [about, base.model_dump(), settings.model_dump(), part(arm, ArmSampling)]
     key += [
-        workspace.hash_of(resolve(settings.lexicon_folder)),
-        workspace.hash_of(grid_path),
-        workspace.hash_of(models),
+        seals.hash_of(resolve(settings.lexicon_folder)),
+        seals.hash_of(grid_path),
+        seals.hash_of(models),
     ]
-    with workspace.workspace(f"evaluate-{name}", out, key) as folder:
+    with workspace.hold(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
         panel = open_judges(base.judge, settings.features)  # or stop now
         filters = {a: name for a, name in base.steer.items() if a == UNSAFE}
         Panel(filters)
         parts = []
-        for seed in settings.training_seeds if manifest["training"] is not None else [-1]:
+        for seed in base.training_seeds if manifest["training"] is not None else [-1]:
             name_of_seed = f"seed-{seed}" if seed >= 0 else "base"
             task = drawing.Drawing(
                 partial(
-                    drawing.open_model, base, base.model, base.revision,
+                    drawing.open_model, base, base.model,
                     images=int(grid["images"].sum()),
                     adapter=models / name_of_seed if seed >= 0 else None,
                     intervention=intervention,
@@ -86,17 +86,12 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: Arm) -> pd.Data
         seen = vectors.round(4).assign(sha256=ratings["sha256"])
         write_table(publish / "features.parquet", seen)
         shards.write_card(publish, "*/*.parquet")
-        workspace.publish(publish, out)
-        table = tables.per_prompt(ratings, base.target, settings.training_seeds, base.held_out)
-        results = resolve(settings.results)
-        write_table(results / f"{name}.csv", table.assign(arm=name))
-        summary = tables.summarise(table, ratings, base.target)
-        about_arm = {"arm": name, "label": manifest["label"], "judges": base.judge}
-        about_arm |= {"raters": panel.about()}
+        about_arm: dict[str, Any] = {"arm": name, "judges": base.judge, "raters": panel.about()}
         about_arm |= {"intervention": arm.intervention, "cost": manifest["cost"]}
         about_arm |= {"evaluations_per_step": intervention.evaluations}
         about_arm |= {"trained": manifest["training"] is not None, "features": settings.features}
-        write_json(results / f"{name}.json", about_arm | summary)
+        write_json(publish / "about.json", about_arm)
+        workspace.publish(publish, out)
     return ratings
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from dft_lib.models import pipelines
 from dft_lib.models.conditioning import require_distinct
+from dft_lib.repro import seals, workspace
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
 from dft_lib.study import lexicon, prompts
@@ -24,13 +25,21 @@ def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFr
                 f"base.target.{attribute} names {', '.join(shares)}, but groups.csv has "
                 f"{', '.join(words.words(attribute))}: make them the same, in the same order"
             )
+    out = resolve(settings.out)
+    key = [
+        base.model_dump(),
+        settings.model_dump(),
+        seals.hash_of(resolve(settings.lexicon_folder)),
+    ]
     training_grid = prompts.training_grid(words, settings)
     evaluation_grid = prompts.evaluation_grid(words, settings, base.held_out)
     both = pd.concat([training_grid, evaluation_grid])
     require_distinct(
         pd.concat([both["prompt"], both["caption"]]),
-        pipelines.tokenizers(base.model, base.revision),
+        pipelines.tokenizers(base.model),
     )
-    write_table(resolve(settings.out) / "training.parquet", training_grid)
-    write_table(resolve(settings.out) / "evaluation.parquet", evaluation_grid)
+    with workspace.hold("prompts", out, key) as folder:
+        write_table(folder / "publish" / "training.parquet", training_grid)
+        write_table(folder / "publish" / "evaluation.parquet", evaluation_grid)
+        workspace.publish(folder / "publish", out)
     return training_grid, evaluation_grid

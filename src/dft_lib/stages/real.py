@@ -9,38 +9,36 @@ import pandas as pd
 from tqdm import tqdm
 
 from dft_lib.image_sets import parquet, photographs, real
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
-from dft_lib.repro.paths import DATA, WORLD, resolve
+from dft_lib.repro.paths import DATA, resolve
 from dft_lib.study.params import Base, Real
 from dft_lib.world import pictures
+from dft_lib.world import settings as worlds
 
 log = logging.getLogger(__name__)
-EMOJI = "emoji"
+README = "README.md"
 
 
 def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     """02b: write the sets of real pictures, weighted; return the index."""
     grid_path = resolve(settings.prompts) / "training.parquet"
-    inputs = [grid_path]
-    if settings.source == EMOJI:
-        code = sorted(Path(pictures.__file__).parent.glob("*.py"))
-        inputs += [DATA / "art", WORLD / "params.yaml", WORLD / "bias.csv", *code]
-    elif settings.source is not None:
-        inputs += parquet.files(resolve(settings.source))
+    source = resolve(settings.source)
+    drawn = worlds.describes(source)
+    taken = [] if drawn or _empty(source) else parquet.files(source)
+    inputs = [grid_path, *([DATA / "art", source] if drawn else taken)]
     grid = real.read_grid(grid_path)
-    source = workspace.hash_of(*inputs)
     out = resolve(settings.out)
-    key = [base.study_seed, base.target, settings.model_dump(), source]
-    with workspace.workspace("real", out, key) as folder:
+    key = [base.study_seed, base.target, settings.model_dump(), seals.hash_of(*inputs)]
+    with workspace.hold("real", out, key) as folder:
         publish = folder / "publish"
         (publish / "shards").mkdir(parents=True, exist_ok=True)
         for left in (publish / "shards").glob("*.parquet"):  # of a killed run: drawn in seconds
             left.unlink()
         parts: list[pd.DataFrame] = []
-        if settings.source == EMOJI:
+        if drawn:
             parts = _emoji(grid, settings, base.study_seed, publish / "shards")
-        elif settings.source is not None:
+        elif taken:
             parts = _photographs(grid, settings, base.study_seed, publish / "shards")
         index = _index(parts)
         index["weight"] = real.weigh(index, base.target)
@@ -48,7 +46,7 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
         shards.write_card(publish, "shards/*.parquet")
         people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates()
         missing = [noun for noun in people if noun not in set(index["noun"])]
-        if missing and settings.source:
+        if missing and parts:
             log.warning("no real picture shows: %s", ", ".join(missing))
         write_json(
             publish / "manifest.json",
@@ -57,11 +55,16 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
                 "source": settings.source,
                 "sets": list(dict.fromkeys(index["set"])),
                 "summary": real.summary(index, base.target),
-                "without_pictures": missing if settings.source else [],
+                "without_pictures": missing if parts else [],
             },
         )
         workspace.publish(publish, out)
     return index
+
+
+def _empty(source: Path) -> bool:
+    """Say whether a folder holds nothing but a README.md: a place for photographs, none yet."""
+    return source.is_dir() and {path.name for path in source.iterdir()} == {README}
 
 
 def _index(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -73,7 +76,7 @@ def _index(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[pd.DataFrame]:
-    world = pictures.World.load()
+    world = pictures.World.load(resolve(settings.source))
     art = pictures.drawn_by_art(world, grid, seed)
     people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates().tolist()
     plan = pictures.biased(world, people, settings.images_per_profession, seed)
@@ -107,7 +110,7 @@ def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[
 def _photographs(
     grid: pd.DataFrame, settings: Real, seed: int, folder: Path
 ) -> list[pd.DataFrame]:
-    source = resolve(str(settings.source))
+    source = resolve(settings.source)
     chosen = photographs.choose(source, grid, settings.images_per_profession, seed)
     drawn = photographs.photographs(source, chosen, settings.shard_size)
     parts = real.write_set(folder, drawn)

@@ -8,11 +8,12 @@ from functools import partial
 import pandas as pd
 
 from dft_lib.image_sets import audit, screening
-from dft_lib.models import pipelines
+from dft_lib.models import pipelines, sources
 from dft_lib.raters.panel import Panel
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve
+from dft_lib.repro.places import require_writable
 from dft_lib.sampling import drawing
 from dft_lib.sampling.workers import Engine
 from dft_lib.study import prompts
@@ -33,14 +34,13 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     grid = grid[~barred].reset_index(drop=True)
     if grid.empty:
         raise ValueError("synthesis.forbidden_terms bars every prompt: remove a term")
-    model = settings.teacher or base.model
-    revision = settings.teacher_revision if settings.teacher else base.revision
-    about = {"arm": "", **pipelines.record(model, revision)}
-    key = [about, base.model_dump(), settings.model_dump(), workspace.hash_of(grid_path)]
+    about = {"arm": "", **sources.record(settings.teacher)}
+    key = [about, base.model_dump(), settings.model_dump(), seals.hash_of(grid_path)]
     out = resolve(settings.out)
-    with workspace.workspace("synthesis", out, key) as folder:
+    require_writable(resolve(settings.audit_file), "synthesis")
+    with workspace.hold("synthesis", out, key) as folder:
         task = drawing.Drawing(
-            partial(drawing.open_model, base, model, revision, images=int(grid["images"].sum())),
+            partial(drawing.open_model, base, settings.teacher, images=int(grid["images"].sum())),
             grid,
             folder / "publish" / "shards",
             settings.shard_size,

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dft_lib.repro.paths import show
+from dft_lib.repro.yaml_files import read_yaml
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Group(BaseModel):
     """A group of parameters: strict types, no unknown keys, not changed after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(allow_inf_nan=False, extra="forbid", strict=True, frozen=True)
+
+
+def require_sum(field: str, shares: dict[str, float]) -> None:
+    """Refuse shares that do not sum to 1."""
+    if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+        raise ValueError(f"{field} sums to {sum(shares.values()):g}: make its shares sum to 1")
 
 
 def gravest(error: ValidationError) -> Any:
@@ -34,30 +44,23 @@ def first_problem(error: ValidationError) -> str:
         return f"{field} is missing; add it (params.yaml in the repository shows every field)"
     if problem["type"] == "value_error":
         text = str(problem["ctx"]["error"])
-        return (
-            f"{field}.{text}"
-            if field and not text.startswith(("arms.", "figures.", "evaluate."))
-            else text
-        )
+        return f"{field}.{text}" if field and not text.startswith(("arms.", "evaluate.")) else text
     found = problem["input"]
     return f"{field}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r}"
 
 
-def read_yaml(path: Path) -> Any:
-    """Read a YAML 1.2 file into plain Python values.
+def read_values(path: Path) -> dict[str, Any]:
+    """Read a YAML file that maps names to values.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        With one sentence, if the file is missing or is not YAML.
+        With one sentence, if the file is missing, is not YAML, or holds something else.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{show(path)} is missing: restore it with `git checkout`")
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        raise ValueError(f"{show(path)}, line {line}: not valid YAML; mend that line") from error
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{show(path)} holds no parameters; restore it with `git checkout`")
+    return values
 
 
 def suggestion(model: Any, error: ValidationError) -> str:

@@ -15,7 +15,8 @@ import torch
 from pydantic import ValidationError
 
 from dft_lib.image_sets import examples
-from dft_lib.study.params import Arm, Base, Finetune, Training, training
+from dft_lib.study.arms import ArmTraining
+from dft_lib.study.params import Base, Finetune, Training, training
 from dft_lib.study.schema import first_problem
 from dft_lib.training import loop
 from dft_lib.training.objectives import Denoising, Objective
@@ -202,7 +203,7 @@ def shares_batches(name: str) -> bool:
     return bool(getattr(find(name), "SHARES_BATCHES", False))
 
 
-def settings_of(arm: Arm, defaults: Finetune) -> Any:
+def settings_of(arm: ArmTraining, defaults: Finetune) -> Any:
     """Return the checked settings of an arm's recipe, None for recipe "none".
 
     Raises

@@ -18,7 +18,9 @@ from accelerate import PartialState
 from dft_lib.models import pipelines
 from dft_lib.repro import workspace
 from dft_lib.repro.files import write_json
-from dft_lib.study.params import Arm, Base, Finetune
+from dft_lib.repro.paths import enter
+from dft_lib.study.arms import ArmTraining, part
+from dft_lib.study.params import Base, Finetune
 from dft_lib.training import parallel
 from dft_lib.training.model import Model, fit
 
@@ -38,7 +40,7 @@ def described(one: Model) -> dict[str, Any]:
     """Return what the processes are told, as JSON values."""
     return {
         "base": one.base.model_dump(), "settings": one.settings.model_dump(), "name": one.name,
-        "arm": one.arm.model_dump(), "seed": one.seed, "scratch": str(one.scratch),
+        "arm": part(one.arm, ArmTraining), "seed": one.seed, "scratch": str(one.scratch),
         "out": str(one.out), "owner": workspace.me(),
     }  # fmt: skip
 
@@ -65,11 +67,12 @@ def launch(one: Model) -> None:
 
 def main() -> None:
     """Take part in making one model."""
+    enter()
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     one = Model(
         Base.model_validate(given["base"]), Finetune.model_validate(given["settings"]),
-        given["name"], Arm.model_validate(given["arm"]), given["seed"], Path(given["scratch"]),
-        Path(given["out"]),
+        given["name"], ArmTraining.model_validate(given["arm"]), given["seed"],
+        Path(given["scratch"]), Path(given["out"]),
     )  # fmt: skip
     device, _ = pipelines.choose_device(one.base.device, one.base.dtype)
     state = PartialState(cpu=device.type == "cpu")

@@ -24,7 +24,7 @@ from dft_lib.models import adapters, conditioning
 from dft_lib.models.conditioning import Conditioning
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.repro.paths import show
-from dft_lib.repro.tensors import load_training_state, save_training_state
+from dft_lib.repro.tensors import first_broken, load_training_state, save_training_state
 from dft_lib.study.params import Training
 from dft_lib.training import parallel
 from dft_lib.training.backward import Backward, Mixup
@@ -80,7 +80,7 @@ def train(
     Raises
     ------
     FloatingPointError
-        If the loss is not finite; the last good weights stay in `state`.
+        If the loss or a weight is not finite; the last good weights, if any, stay in `state`.
     """
     dtype = pipeline.text_encoder.dtype  # before `attach`, which makes what learns float32
     if trained is None:
@@ -96,10 +96,8 @@ def train(
         f"objective.{k}": p for k, p in goal.state().items()
     }
     losses = torch.full((chosen.steps, len(goal.columns)), float("nan"))
-    start = 0
-    if state.exists():
-        start, extra = load_training_state(state, everything, optimizer)
-        losses = extra["losses"]
+    start, extra = load_training_state(state, everything, optimizer)
+    losses = extra.get("losses", losses)
     embed = _embedder(pipeline, examples.captions, chosen.text_encoder_lora)
     backward = Backward(goal, embed, optimizer, pipeline.device, dtype)
     parts = list(shares_of(chosen, examples.weight).items())
@@ -133,22 +131,32 @@ def train(
         )  # fmt: skip
         value, *logged = backward(drawn, caption, mixup)
         norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), chosen.max_grad_norm)
-        # Checked before the step, so that no checkpoint can hold a broken weight.
+        # Checked before the step; weights themselves before they are kept or given back.
         if not (math.isfinite(value) and math.isfinite(float(norm))):
-            if rank == 0:
+            if rank == 0 and first_broken(everything) is None:
                 save_training_state(state, step, everything, optimizer, {"losses": losses})
-            raise FloatingPointError(
-                f"the loss became {value} at step {step}: lower finetune.learning_rate (now "
-                f"{chosen.learning_rate:g}); the last good weights are kept in {show(state)}"
-            )
+            raise _broken(f"the loss became {value} at step {step}", chosen, state)
         optimizer.step()
         losses[step] = torch.tensor([value, *logged])
-        if (step + 1) % checkpoint_every == 0 and rank == 0:
+        last_step = step + 1 == chosen.steps
+        keep = (step + 1) % checkpoint_every == 0
+        if (keep or last_step) and (name := first_broken(everything)):
+            raise _broken(f"{name} was not finite after step {step}", chosen, state)
+        if keep and rank == 0:
             save_training_state(state, step + 1, everything, optimizer, {"losses": losses})
     pipeline.unet.eval()
     table = pd.DataFrame(losses.numpy(), columns=list(goal.columns))
     table.insert(0, "step", np.arange(chosen.steps))
     return table
+
+
+def _broken(what: str, chosen: Training, state: Path) -> FloatingPointError:
+    kept = f"the last good weights are kept in {show(state)}" if state.exists() else (
+        "no good weights are left to go on from"
+    )  # fmt: skip
+    return FloatingPointError(
+        f"{what}: lower finetune.learning_rate (now {chosen.learning_rate:g}); {kept}"
+    )
 
 
 def attach(

@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 
 from dft_lib.image_sets.latents import identity, moments_of
-from dft_lib.models import adapters, pipelines
+from dft_lib.models import adapters, pipelines, sources
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
-from dft_lib.study.params import Arm, Base, Finetune
+from dft_lib.study.arms import ArmTraining
+from dft_lib.study.params import Base, Finetune
 from dft_lib.training import job as recipes
 
 
@@ -23,7 +24,7 @@ class Model(NamedTuple):
     base: Base
     settings: Finetune
     name: str
-    arm: Arm
+    arm: ArmTraining
     seed: int
     scratch: Path
     out: Path
@@ -56,6 +57,6 @@ def encoded(one: Model, chosen: Any) -> tuple[torch.Tensor, pd.DataFrame]:
     return moments_of(resolve(one.arm.data), chosen.images, pipelines.opener(one.base), model)
 
 
-def about(base: Base, name: str, arm: Arm) -> dict[str, Any]:
+def about(base: Base, name: str, arm: ArmTraining) -> dict[str, Any]:
     """Return what every manifest of an arm says: arm, base model and its weights, recipe."""
-    return {"arm": name, **pipelines.record(base.model, base.revision), "recipe": arm.recipe}
+    return {"arm": name, **sources.record(base.model), "recipe": arm.recipe}

@@ -24,7 +24,7 @@ from typing import Any
 import pandas as pd
 
 from dft_lib.raters.drawings.skin_colours import TRAINED_FAMILIES
-from dft_lib.repro.paths import DATA, show
+from dft_lib.repro.paths import DATA, enter, show
 
 GENDERS = ("woman", "man")
 
@@ -218,6 +218,7 @@ def load(families: tuple[str, ...] = TRAINED_FAMILIES) -> pd.DataFrame:
 
 def main() -> None:
     """Rebuild ``data/art/emoji.parquet`` and ``data/art/openmoji.parquet``."""
+    enter()
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=DATA / "art")
     out = parser.parse_args().out

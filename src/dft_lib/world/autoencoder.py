@@ -81,7 +81,7 @@ def train(pixels: np.ndarray, settings: Settings, state: Path) -> AutoencoderKL:
     vae = make(settings)
     parameters = dict(vae.named_parameters())
     optimizer = torch.optim.AdamW(vae.parameters(), lr=chosen.learning_rate, weight_decay=0.0)
-    start = load_training_state(state, parameters, optimizer)[0] if state.exists() else 0
+    start, _ = load_training_state(state, parameters, optimizer)
     side = SIZE // 2 ** (len(chosen.block_out_channels) - 1)
     shape = (chosen.batch_size, chosen.latent_channels, side, side)
     bar = tqdm(range(start, chosen.steps), desc="autoencoder", initial=start, total=chosen.steps)

@@ -1,8 +1,8 @@
 """The biased corpus: which drawing is shown how often, and under which caption.
 
-The truth of the emoji world is the table ``world/bias.csv``: the share of women per profession
-(published labour statistics, amplified) and a tilt of the skin-tone shares. Tone is independent
-of gender given the profession. Everything random is keyed by the settings' seed.
+The truth of the emoji world is the table ``bias.csv`` beside its settings: the share of women per
+profession (published labour statistics, amplified) and a tilt of the skin-tone shares. Tone is
+independent of gender given the profession. Everything random is keyed by the settings' seed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.raters.drawings.skin_colours import TONES, TRAINED_FAMILIES
-from dft_lib.repro.paths import WORLD
+from dft_lib.repro.paths import show
 from dft_lib.study.prompts import describe, fill
 from dft_lib.world.art import GENDERS, PROFESSIONS
 from dft_lib.world.render import render_many
@@ -78,7 +78,7 @@ def amplified(share: float, settings: Corpus) -> float:
     return float(np.clip(odds / (1 + odds), *settings.odds_limits))
 
 
-def truth(settings: Corpus) -> pd.DataFrame:
+def truth(world: Settings) -> pd.DataFrame:
     """Return the corpus's true shares per profession under neutral captions.
 
     Returns
@@ -87,10 +87,11 @@ def truth(settings: Corpus) -> pd.DataFrame:
         Index: profession, and "person". Columns: ``woman``, ``man`` and the five tones; gender
         shares sum to 1 and tone shares sum to 1 in every row.
     """
-    table = pd.read_csv(WORLD / "bias.csv")
+    settings, path = world.corpus, world.folder / "bias.csv"
+    table = pd.read_csv(path)
     missing = sorted(set(PROFESSIONS) ^ set(table["profession"]))
     if missing:
-        raise ValueError(f"world/bias.csv and the drawings disagree on: {', '.join(missing)}")
+        raise ValueError(f"{show(path)} and the drawings disagree on: {', '.join(missing)}")
     base = np.array(settings.tone_shares)
     rows = {}
     for row in table.itertuples():
@@ -186,7 +187,7 @@ def build(cells: Cells, settings: Settings, *, size: int, stream: int) -> pd.Dat
     """
     chosen = settings.corpus
     rng = np.random.default_rng([settings.seed, stream])
-    shares = truth(chosen)
+    shares = truth(settings)
     kinds, weights = zip(*chosen.kinds.items(), strict=True)
     records: list[tuple[object, ...]] = []
     while len(records) < size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,9 @@ class World:
     chosen: settings.Settings
 
     @classmethod
-    def load(cls) -> World:
-        """Read the art and the world's settings."""
-        table, chosen = art.load(), settings.load()
+    def load(cls, folder: Path = settings.EMOJI) -> World:
+        """Read the art, and the world's settings from their folder."""
+        table, chosen = art.load(), settings.load(folder)
         return cls(Drawings(table), corpus.Cells(table, chosen), chosen)
 
     def family(self, rows: list[int]) -> list[str]:

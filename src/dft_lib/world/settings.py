@@ -1,4 +1,4 @@
-"""Typed settings of the emoji world, read from ``world/params.yaml``."""
+"""Typed settings of the emoji world, read from ``world/emoji/params.yaml``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from dft_lib.repro.paths import WORLD
-from dft_lib.study.params import read_yaml
+from dft_lib.repro.yaml_files import read_yaml
+
+EMOJI = WORLD / "emoji"
+FILES = ("params.yaml", "bias.csv")  # a folder with both describes a world
 
 
 class _Strict(BaseModel):
@@ -83,8 +86,9 @@ class TinySD(_Strict):
 
 
 class Settings(_Strict):
-    """Everything in ``world/params.yaml``."""
+    """Everything in ``params.yaml``, and the folder that it and ``bias.csv`` are in."""
 
+    folder: Path
     seed: int
     gender_difference: GenderDifference
     corpus: Corpus
@@ -92,6 +96,11 @@ class Settings(_Strict):
     tiny_sd: TinySD
 
 
-def load(path: Path = WORLD / "params.yaml") -> Settings:
+def load(folder: Path = EMOJI) -> Settings:
     """Read and check the settings; unknown or mistyped fields raise ``ValidationError``."""
-    return Settings.model_validate(read_yaml(path))
+    return Settings.model_validate(read_yaml(folder / FILES[0]) | {"folder": folder})
+
+
+def describes(folder: Path) -> bool:
+    """Say whether a folder describes an emoji world."""
+    return all((folder / name).is_file() for name in FILES)

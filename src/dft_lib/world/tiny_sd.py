@@ -206,9 +206,9 @@ def train(
         parameters.values(), lr=chosen.learning_rate, weight_decay=0.01, fused=True
     )
     ema = Ema(parameters, chosen.ema)
-    start, kept, teacher = 0, {}, None
-    if state.exists():
-        start, extra = load_training_state(state, parameters, optimizer)
+    kept, teacher = {}, None
+    start, extra = load_training_state(state, parameters, optimizer)
+    if extra:
         ema.shadow = {k: extra[k] for k in parameters}
         kept = {k: extra[f"teacher.{k}"] for k in parameters if f"teacher.{k}" in extra}
         if kept:
