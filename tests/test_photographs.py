@@ -17,9 +17,8 @@ from PIL import Image
 
 from dft_lib.image_sets import parquet, photographs, picture_files
 from dft_lib.image_sets.picture_files import open_picture, square
-from dft_lib.repro import shards, workspace
+from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
-from dft_lib.repro.paths import ROOT
 from dft_lib.stages.real import collect_real
 from dft_lib.study import lexicon, params, prompts
 
@@ -215,7 +214,7 @@ def named(made, **classes):
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    settings = params.load(ROOT / "profiles" / "smoke.yaml").prompts
+    settings = params.load_profile("smoke").prompts
     settings = settings.model_copy(update={"professions": 0})
     folder = tmp_path_factory.mktemp("grid")
     write_table(folder / "training.parquet", prompts.training_grid(lexicon.load(), settings))
@@ -226,6 +225,7 @@ def grid(tmp_path_factory):
 def collect(study, grid, tmp_path, monkeypatch):
     """Return a function from tables to (pictures, index) of the stage, folders named by tables."""
     monkeypatch.setattr(workspace, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
 
     def run(*tables, source=None, shard_size=256, **options):
         folder = tmp_path / "source"

@@ -5,6 +5,7 @@ import pytest
 
 from dft_lib.models import pipelines
 from dft_lib.models.conditioning import require_distinct, tokenize
+from dft_lib.repro import places
 from dft_lib.stages.prompts import make_prompts
 from dft_lib.study import lexicon, params, prompts
 
@@ -121,17 +122,19 @@ LONG = "a very detailed drawing of a lot of light and of a lot of colour on a wa
     ],
 )
 def test_01_stops_at_prompts_that_the_text_encoder_cannot_tell_apart(
-    study, random_model, tmp_path, templates, sentence
+    study, random_model, tmp_path, monkeypatch, templates, sentence
 ):
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    out = tmp_path / "prompts"
     base = study.base.model_copy(update={"model": str(random_model)})
-    chosen = study.prompts.model_copy(update={"train_templates": templates, "out": str(tmp_path)})
+    chosen = study.prompts.model_copy(update={"train_templates": templates, "out": str(out)})
     if sentence is None:
         make_prompts(base, chosen)
         return
     with pytest.raises(ValueError, match=sentence) as error:
         make_prompts(base, chosen)
     assert "\n" not in str(error.value)
-    assert not list(tmp_path.glob("*.parquet"))
+    assert not out.exists() or not list(out.glob("*.parquet"))
 
 
 def test_prompts_are_distinct_if_one_encoder_tells_them_apart(random_model):
