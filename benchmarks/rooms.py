@@ -1,4 +1,4 @@
-"""Rooms, floors, arrows and circles of the library: ``python benchmarks/rooms.py [--at REVISION]``.
+"""Rooms, floors, arrows and circles of the library: ``benchmarks/rooms.py [--at REVISION]``.
 
 A room is a package that holds modules itself (``dft_lib.raters``, ``dft_lib.raters.drawings``);
 a module that lies directly in ``dft_lib`` is a room of its own. An arrow leads from one room to

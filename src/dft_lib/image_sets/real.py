@@ -25,6 +25,7 @@ from dft_lib.repro.noise import keyed_rng
 from dft_lib.study import prompts
 
 SETS = ("art", "corpus", "oversampled", "randomised", "general")
+OF_PHOTOGRAPHS = ("corpus", "oversampled", "general")
 EVEN = ("art", "oversampled", "randomised")  # sets weighted to the target
 LABELS = ("kind", "noun", "gender", "skin_tone")
 GROUPS = ("gender", "skin_tone")
