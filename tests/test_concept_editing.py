@@ -210,7 +210,7 @@ class Scripted:
     women = [16, 16, 32, 32]
     calls = 0
 
-    def __init__(self, members):
+    def __init__(self, members, groups=None):
         Scripted.calls = 0
 
     def rate(self, pixels):

@@ -24,7 +24,7 @@ TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 class Guesses:
     """Stands for raters: pictures by random weights have no faces. Answers follow checksums."""
 
-    def __init__(self, members, folder=None, others=()):
+    def __init__(self, members, folder=None, others=(), groups=None):
         self.members = members
 
     def rate(self, pixels):
@@ -115,7 +115,7 @@ def test_all_notebooks(profile, shaped_model, tmp_path, monkeypatch):
     table = run("04b_measure", chosen)["measured"].table
     run("05_figures", chosen)
     assert list(table["arm"]) == list(chosen.arms)
-    for figure in ("gaps", "corrected", "pareto", "tones", "professions", "sheet"):
+    for figure in ("gaps", "corrected", "pareto", "shares_gender", "shares_skin_tone", "sheet"):
         assert (tmp_path / "paper" / "figures" / f"{figure}.png").exists()
     stock = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     before = {k: v.clone() for k, v in stock.unet.state_dict().items()}

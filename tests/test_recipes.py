@@ -308,7 +308,7 @@ def test_allotted_sums_to_the_images_and_goes_where_they_lack():
 class Men:
     """A panel that sees light-skinned men only."""
 
-    def __init__(self, members):
+    def __init__(self, members, groups=None):
         pass
 
     def rate(self, pixels):
