@@ -117,16 +117,11 @@ class Checks:
         """Check the lexicon and its groups; make the grids; see that the encoder reads them."""
         base, settings = self.chosen.base, self.chosen.prompts
         with self.at("prompts"):
-            words = lexicon.load(settings.lexicon_folder)
-            for attribute, shares in base.target.items():
-                if list(shares) != list(words.words(attribute)):
-                    raise ValueError(
-                        f"base.target.{attribute} names {', '.join(shares)}, but groups.csv has "
-                        f"{', '.join(words.words(attribute))}: make them the same, in that order"
-                    )
+            words = lexicon.load(base.lexicon_folder)
+            named = list(words.chosen(base.target))
             self.grids = Grids(
-                words, prompts.training_grid(words, settings),
-                prompts.evaluation_grid(words, settings, base.held_out),
+                words, prompts.training_grid(words, settings, named),
+                prompts.evaluation_grid(words, settings, named, base.held_out),
             )  # fmt: skip
             both = pd.concat([self.grids.training, self.grids.evaluation])
             require_distinct(pd.concat([both["prompt"], both["caption"]]), self.tokenizers)
@@ -180,7 +175,7 @@ class Checks:
             source = resolve(self.chosen.real.source)
             if wiring.sets_of(source) == real.OF_PHOTOGRAPHS:
                 for path in parquet.files(source):
-                    parquet.labels(path)
+                    parquet.labels(path, list(self.chosen.base.target))
 
     def recipe(self, name: str) -> None:
         """Check the recipe of an arm, its settings, and the set that it trains on."""
@@ -219,10 +214,7 @@ class Checks:
             return
         with self.at(f"arms.{name}.intervention", Exception):
             base, words = self.chosen.base, self.grids.words
-            setting = Setting(
-                base.study_seed, base.target, {a: words.words(a) for a in base.target},
-                (*words.professions["profession"], *words.people["noun"]),
-            )  # fmt: skip
+            setting = Setting.of(base, words)
             opened = open_intervention(arm.intervention, arm.draw, setting)
             asked = _asked(opened, self.grids.evaluation)
             for tokenizer in self.tokenizers:

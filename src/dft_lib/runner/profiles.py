@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from dft_lib.repro.paths import ROOT, SCRATCH, enter, show
+from dft_lib.runner import checks
 from dft_lib.study import params, profiles
 
 CLONED = ".dft-cloned"  # in a clone: the files that came from the work tree
