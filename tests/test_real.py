@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,7 +30,7 @@ def base():
 def grid():
     small = {"professions": 0, "images_per_cell": 4}
     settings = params.load_profile("smoke").prompts.model_copy(update=small)
-    table = prompts.training_grid(lexicon.load(), settings)
+    table = prompts.training_grid(lexicon.load(), settings, ["gender", "skin_tone"])
     return table[table["noun"].isin([*NOUNS, "person", "dog", "rocket"])].reset_index(drop=True)
 
 
@@ -76,6 +77,8 @@ def test_index_belongs_to_the_shards_and_pictures_are_what_they_are_called(made,
     assert (stored["verdict"] == "kept").all() and (stored["weight"] > 0).all()
     assert not stored.duplicated(["prompt_id", "replicate"]).any()
     assert json.loads((folder / "manifest.json").read_text())["screened_by"] == []
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(folder.parent / "cache"))["train"]
+    assert loaded["sha256"][:] == stored["sha256"].tolist()
     people = stored["set"].isin(["art", "corpus"])
     rated = Panel(base.judge).rate(drawn[people.to_numpy()])
     for answer, label in (("skin_tone", "skin_tone"), ("gender", "gender"), ("role", "noun")):
