@@ -71,9 +71,7 @@ def clone(text: str, target: Path) -> None:
         chosen.write_text(text, encoding="utf-8")
     top = ["git", "rev-parse", "--show-cdup"]
     found = subprocess.run(top, cwd=target, capture_output=True, text=True)
-    if (
-        found.returncode or found.stdout.strip()
-    ):  # none, or one that an interruption left half made
+    if found.returncode or found.stdout.strip():  # none, or half of one
         shutil.rmtree(target / ".git", ignore_errors=True)
         subprocess.run(["git", "init", "-q"], cwd=target, check=True)
     cache = subprocess.run(
