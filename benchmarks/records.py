@@ -74,7 +74,7 @@ def main() -> None:
     settings = params.load_profile("sd15").prompts.model_copy(
         update={"images_per_cell": arguments.images_per_cell}
     )
-    grid = prompts.training_grid(lexicon.load("lexicon_photos"), settings)
+    grid = prompts.training_grid(lexicon.load("lexicon_photos"), settings, ["gender", "skin_tone"])
     grid = grid[grid["images"].cumsum() <= arguments.records].reset_index(drop=True)
     write_table(folder / "grid.parquet", grid)
     total = int(grid["images"].sum())

@@ -15,10 +15,10 @@
 # | out | `training.parquet`, `evaluation.parquet`: one row per prompt, with how many images of it are drawn |
 # | minutes | a few seconds |
 #
-# Diversity fine-tuning (DFT) multiplies lists of words: professions x perceived genders x perceived
-# skin tones. This notebook does the multiplication, and keeps apart what may train a model and what
-# judges it. Notebook 02 draws from the first table and notebook 04 from the second; no later notebook
-# opens the lexicon.
+# Diversity fine-tuning (DFT) multiplies lists of words: professions x the groups of every attribute
+# that the study names in its target, here perceived genders x perceived skin tones. This notebook does
+# the multiplication, and keeps apart what may train a model and what judges it. Notebook 02 draws from
+# the first table and notebook 04 from the second.
 
 # %%
 import pandas as pd
@@ -37,7 +37,6 @@ from dft_lib.study import lexicon, params
 
 # %% tags=["parameters"]
 base = params.smoke_base()
-lexicon_folder = "lexicon"
 train_templates = ["{a}", "a photo of {a}"]
 evaluation_templates = ["{a}"]
 images_per_cell = 2
@@ -61,19 +60,19 @@ out = "scratch/open/prompts"
 # and five tones are what the drawings can show, not all there is.
 
 # %%
-words = lexicon.load(lexicon_folder)
+base_settings = params.gather(params.Base, base)
+words = lexicon.load(base_settings.lexicon_folder)
 words.professions.groupby("fold")["profession"].agg(", ".join).to_frame()
 
 # %% [markdown]
 # ## The grids
 #
-# Training prompts come in three sets. **balanced** asks for every gender and tone of every
-# profession equally often. **unbalanced** asks for as many images without naming a group, so it
+# Training prompts come in three sets. **balanced** asks for every cell (a group of each attribute)
+# of every profession equally often. **unbalanced** asks for as many images without naming a group, so it
 # shows whatever the base model prefers: it is the control that tells balance from mere
 # fine-tuning. **general** has no people in it and preserves everything else.
 
 # %%
-base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Prompts, globals())
 training, evaluation = make_prompts(base_settings, settings)
 training.groupby("set").agg(prompts=("prompt", "size"), images=("images", "sum"))
@@ -86,11 +85,12 @@ training.groupby("set").agg(prompts=("prompt", "size"), images=("images", "sum")
 # per fold (`professions = 1`; 0, as in the study, takes all).
 
 # %%
-training.groupby("set").head(2)[["prompt", "caption", "gender", "skin_tone", "images"]]
+named = list(base_settings.target)
+training.groupby("set").head(2)[["prompt", "caption", *named, "images"]]
 
 # %% [markdown]
 # Evaluation prompts come in four kinds. **neutral** names a profession and no group: here the bias
-# shows. **person** names neither. **explicit** names both gender and tone, and must stay as asked:
+# shows. **person** names neither. **explicit** names a group of every attribute, and must stay as asked:
 # a model that draws women when asked for men is no improvement. **general** must stay what it was.
 
 # %%
@@ -104,7 +104,8 @@ kinds.assign(example=evaluation.groupby("kind")["prompt"].first())
 # %%
 style.use_style()
 asked = training[training["set"] == "balanced"]
-cells = asked.groupby(["gender", "skin_tone"], sort=False)["images"].sum().unstack()
+cells = asked.groupby(named, sort=False)["images"].sum()
+cells = cells.unstack() if len(named) > 1 else cells.to_frame()
 axis = sns.heatmap(cells, annot=True, fmt="d", cmap="crest", cbar=False, square=True)
 axis.set(title="balanced set: images per cell", xlabel="", ylabel="")
 axis.grid(visible=False)

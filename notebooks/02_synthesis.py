@@ -53,7 +53,7 @@ audit_file = "scratch/open/audit.json"
 # in whatever order it is drawn, and an interrupted run goes on where it stopped.
 #
 # Screening keeps an image of the balanced set if the *steering* raters see a person of the asked
-# profession, gender and tone (`unclear` is not good enough); of the unbalanced set, a person of the
+# profession and of every group asked for (`unclear` is not good enough); of the unbalanced set, a person of the
 # profession; of the general set, the thing and nobody. Where `base.steer` names a filter under
 # `unsafe` (photographs only), what it flags is rejected, and never shown. These raters never judge
 # a model: notebook 04 uses others, which look at other evidence, and the library refuses to mix the two.
@@ -68,7 +68,7 @@ index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 # ## Look at it
 #
 # The first images of the balanced set, one per prompt, in grid order: one profession after the
-# other, women from light to dark, then men. Numbers never replace looking.
+# other, and in each (here) women from light to dark, then men. Numbers never replace looking.
 
 # %%
 style.use_style()
@@ -76,7 +76,9 @@ shown = (index["set"] == "balanced") & (index["verdict"] != screening.UNSAFE)
 firsts = index[shown & (index["replicate"] == 0)].index[:24]
 pictures = shards.pick(resolve(out), firsts)
 rows = {"balanced": {"first image of each prompt": pictures[:12]}}
-figure = sheets.sheet(rows | {"": {"first image of each prompt": pictures[12:]}})
+if len(pictures) == 24:
+    rows |= {"": {"first image of each prompt": pictures[12:]}}
+figure = sheets.sheet(rows)
 
 # %% [markdown]
 # What screening rejected, again the first ones. Is the rater right, or the picture?
@@ -88,7 +90,7 @@ figure = sheets.first_rejected(resolve(out), index, 12)
 # What was asked for these pictures, and what the steering raters saw.
 
 # %%
-rejected = index[index["verdict"].isin(screening.REASONS)]
+rejected = index[screening.rejected(index["verdict"])]
 rejected.filter(regex="^(prompt|rated_.*|verdict)$").head(12)
 
 # %% [markdown]
@@ -105,13 +107,14 @@ rejected.filter(regex="^(prompt|rated_.*|verdict)$").head(12)
 
 # %%
 table = audit.representation(index, base_settings.target)
-figure = shares.representation(table, "gender")
+first, *others = base_settings.target
+figure = shares.representation(table, first)
 
 # %% [markdown]
-# And the same for skin tone. `unclear` stands beside the groups: it is an answer.
+# And the same for the other attributes. `unclear` stands beside the groups: it is an answer.
 
 # %%
-figure = shares.representation(table, "skin_tone")
+more = [shares.representation(table, attribute) for attribute in others]
 
 # %% [markdown]
 # A filter of unsafe pictures skews too (they flag women and bare skin more often): how many of each

@@ -37,7 +37,7 @@ from dft_lib.study import params
 # Small values; output in `scratch/`. The prompts are a fixture in git.
 #
 # `source` may also be a folder of labelled photographs: Parquet files with the columns `image`
-# (the bytes of a PNG, JPEG or WebP file), `kind, noun, gender, skin_tone`, as
+# (the bytes of a PNG, JPEG or WebP file), `kind, noun` and the study's attributes, as
 # `datasets.Dataset.to_parquet` writes them. They are turned upright and cut at the centre to
 # squares; `docs/measurement.md` says what else is done to them. Photographs give `corpus`, `oversampled` and `general` only: nobody can draw
 # the art, and recolouring faces in photographs is out of scope. `photographs`: no pictures yet.
@@ -56,7 +56,7 @@ out = "scratch/open/real"
 # | set | pictures | weights |
 # |---|---|---|
 # | `corpus` | new ones from the distribution the base model was trained on, skew included | every picture of a profession alike |
-# | `oversampled` | the same | every cell, gender x tone, as the target says |
+# | `oversampled` | the same | every cell, a group of each attribute, as the target says |
 # | `randomised` | the same figures in the same places; skin tone and colours of clothes at random | as `oversampled` |
 # | `art` | the balanced grid of notebook 01, drawn by the artists: a teacher that never errs | as `oversampled` |
 # | `general` | things, for preservation | every thing alike |

@@ -114,7 +114,8 @@ treatment = params.gather(ArmTraining, globals())
 chosen = recipes.settings_of(treatment, settings)
 if chosen is not None:
     index = examples.read_index(resolve(data), chosen.images)
-    rows = examples.select(index, chosen, base_settings.training_seeds[0], base_settings.held_out)
+    first_seed, named = base_settings.training_seeds[0], list(base_settings.target)
+    rows = examples.select(index, chosen, first_seed, base_settings.held_out, named)
     display(rows.groupby("kind").head(2)[["kind", "prompt", "text", "weight"]])
 
 # %% [markdown]

@@ -38,7 +38,6 @@ base = params.smoke_base()
 arm = "dft"
 intervention = "none"
 draw = {}
-lexicon_folder = "lexicon"
 prompts = "notebooks/fixtures/prompts"
 models = "notebooks/fixtures/models"
 features = "convnet"

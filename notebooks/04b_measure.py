@@ -114,8 +114,8 @@ tests[tests["arm"].isin(shown(treatments))]
 # %% [markdown]
 # ## What else changed
 #
-# Explicit prompts followed, pictures without people, how evenly well professions are drawn for either
-# perceived gender, how different the images of one group are from each other, and how far images of
+# Explicit prompts followed, pictures without people, how evenly well professions are drawn for every
+# perceived group, how different the images of one group are from each other, and how far images of
 # explicit and general prompts moved from the base model's (in the named feature space; not FID).
 # Explicit prompts must stay as asked, general prompts must stay what they were, and no perceived group
 # may lose role accuracy for the gain of another.

@@ -19,6 +19,7 @@
 
 # %%
 import pandas as pd
+from IPython.display import display
 
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.figures import draw_figures
@@ -95,28 +96,23 @@ drawn["gaps"]
 #
 # The root of the mean unbiased *squared* gap. The mean square of a fair model is 0 on average, its root a
 # little more (hatched). As a root mean square it lies above the mean gap where professions differ, so
-# compare it between arms only. The last panel
-# counts cells, gender x skin tone: even margins can hide uneven cells. All arms, in the colour of their
-# family.
+# compare it between arms only. After the attributes come
+# the cells of two of them (gender x skin tone): even margins can hide uneven cells. All arms, in the
+# colour of their family.
 
 # %%
 drawn["corrected"]
 
 # %% [markdown]
-# ## Who is drawn, profession by profession
+# ## Who is drawn
 #
-# A dot is the share of usable images rated "woman". Professions are ordered by the first arm.
+# Of an attribute with two groups a dot is a profession's share of usable images rated the first group
+# ("woman"); professions are ordered by the first arm. Of others (skin tone), bars show all professions'
+# images in the order of the groups, light to dark; dotted lines are where an even distribution would
+# change colour.
 
 # %%
-drawn["professions"]
-
-# %% [markdown]
-# ## Perceived skin tone
-#
-# Bars run from light to dark; dotted lines are where an even distribution would change colour.
-
-# %%
-drawn["tones"]
+display(*(drawn[f"shares_{attribute}"] for attribute in base_settings.target))
 
 # %% [markdown]
 # ## The pictures themselves

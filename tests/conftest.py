@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -35,9 +36,10 @@ from dft_lib.models import pipelines
 from dft_lib.recipes import adversarial, alignment, concept_editing, iterated
 from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_json, write_table
+from dft_lib.repro.paths import LEXICON
 from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.stages import evaluate as stage
-from dft_lib.study import params
+from dft_lib.study import lexicon, params
 from dft_lib.study.arms import Arm
 from dft_lib.study.prompts import article
 from dft_lib.training.job import Job, settings_of
@@ -252,7 +254,9 @@ class HashPanel:
     Four of five people are men and light; features are mean colours.
     """
 
-    def __init__(self, members: dict[str, str], folder: Path | None = None, others=()) -> None:
+    def __init__(
+        self, members: dict[str, str], folder: Path | None = None, others=(), groups=None
+    ) -> None:
         self.members = dict(members)
 
     def rate(self, pixels: np.ndarray) -> pd.DataFrame:
@@ -272,10 +276,19 @@ class HashPanel:
         return {}
 
 
-def every_other(records: pd.DataFrame, ratings: pd.DataFrame) -> pd.Series:
+def every_other(records: pd.DataFrame, ratings: pd.DataFrame, attributes) -> pd.Series:
     """Stands for screening: keeps the first of two pictures."""
     verdicts = ["kept" if i % 2 == 0 else "wrong subject" for i in range(len(records))]
     return pd.Series(verdicts, index=records.index)
+
+
+def _two_tones(folder: Path) -> Path:
+    """Write the default lexicon with the groups of `TARGET` only."""
+    shutil.copytree(LEXICON, folder)
+    groups = pd.read_csv(folder / "groups.csv", dtype=str, keep_default_na=False)
+    wanted = [group for shares in TARGET.values() for group in shares]
+    groups[groups["group"].isin(wanted)].to_csv(folder / "groups.csv", index=False)
+    return folder
 
 
 class SmallStudy:
@@ -292,6 +305,7 @@ class SmallStudy:
             update={
                 "model": str(model), "device": "cpu", "dtype": "float32", "batch_size": 8,
                 "num_inference_steps": 2, "target": TARGET,
+                "lexicon_folder": str(_two_tones(folder / "lexicon")),
             }
         )  # fmt: skip
         self.finetune = study.finetune.model_copy(
@@ -336,6 +350,7 @@ class SmallStudy:
         return Job(
             self.base, settings, "arm", seed, self.data, latents.encode(fresh(), pictures),
             index, scratch, self.finetune.checkpoint_every, fresh,
+            lexicon.load(self.base.lexicon_folder).chosen(TARGET),
         )  # fmt: skip
 
 

@@ -210,7 +210,7 @@ class Scripted:
     women = [16, 16, 32, 32]
     calls = 0
 
-    def __init__(self, members):
+    def __init__(self, members, groups=None):
         Scripted.calls = 0
 
     def rate(self, pixels):
@@ -306,3 +306,6 @@ def test_resumed_editing_goes_on_from_its_rounds(small_study, random_model, tmp_
     pd.testing.assert_frame_equal(fitted.log, again.log, check_like=True)
     assert fitted.cost == again.cost
     assert len(calls) == 4 + 2 * (len(fitted.log) - 1)  # the first round is not drawn again
+    rounds = tmp_path / "resumed" / "rounds.json"
+    rounds.write_text(rounds.read_text().replace("12", "13"))  # a disk's damage
+    assert fit(tmp_path / "resumed")[0] == whole

@@ -44,8 +44,11 @@ def rows() -> pd.DataFrame:
     return table.set_index(np.arange(len(table)) * 3 + 5)
 
 
+NAMED = ("gender", "skin_tone")
+
+
 def select(rows, chosen, **changes):
-    return examples.select(rows, chosen.model_copy(update=changes), 0, "folds")
+    return examples.select(rows, chosen.model_copy(update=changes), 0, "folds", NAMED)
 
 
 @pytest.mark.parametrize("share", [0.1111, 1 / 3, 0.5, 0.8, 1.0])
@@ -133,7 +136,7 @@ def test_shuffled_captions_are_the_same_captions_of_other_pictures(rows, chosen)
     again = select(whole, chosen, captions="shuffled")
     assert (again["text"] == mixed["text"]).all()
     other = examples.select(
-        whole, chosen.model_copy(update={"captions": "shuffled"}), 3, "folds"
+        whole, chosen.model_copy(update={"captions": "shuffled"}), 3, "folds", NAMED
     )  # holds out the same fold
     assert (other["text"] != mixed["text"]).any()
 

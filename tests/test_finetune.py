@@ -14,6 +14,8 @@ from dft_lib.study import params
 from dft_lib.training import loop, objectives
 from tests.test_sampling import REQUESTS
 
+NAMED = ["gender", "skin_tone"]
+
 
 @pytest.fixture
 def chosen(study) -> params.Training:
@@ -50,7 +52,7 @@ def drawn(index) -> np.ndarray:
 def fit(model, chosen, index, drawn, state, every=2, seed=1, dtype="float32"):
     pipeline = pipelines.load(str(model), device="cpu", dtype=dtype)
     mine = examples.usable(index, chosen.images)
-    rows = examples.select(index[mine].reset_index(drop=True), chosen, seed, "folds")
+    rows = examples.select(index[mine].reset_index(drop=True), chosen, seed, "folds", NAMED)
     moments = latents.encode(pipeline, drawn[mine])
     losses = loop.train(
         pipeline, examples.examples(moments, rows), chosen,
@@ -60,25 +62,31 @@ def fit(model, chosen, index, drawn, state, every=2, seed=1, dtype="float32"):
 
 
 def test_held_out_professions_and_rejected_images_never_train(index, chosen):
-    rows = examples.select(index[examples.usable(index, "balanced")], chosen, 0, "folds")
+    rows = examples.select(index[examples.usable(index, "balanced")], chosen, 0, "folds", NAMED)
     assert set(rows["noun"]) == {"judge", "person", "dog"}
     assert (rows["weight"] > 0).all()
     assert set(rows["set"]) == {"balanced", "general"}
     control = index[examples.usable(index, "unbalanced")]
-    assert set(examples.select(control, chosen, 1, "folds")["noun"]) == {"pilot", "person", "dog"}
+    assert set(examples.select(control, chosen, 1, "folds", NAMED)["noun"]) == {
+        "pilot",
+        "person",
+        "dog",
+    }
     assert set(control["set"]) == {"unbalanced", "general"}
 
 
 def test_captions(index, chosen):
-    dropped = examples.select(index, chosen, 2, "folds")
+    dropped = examples.select(index, chosen, 2, "folds", NAMED)
     assert not dropped["text"].str.contains("woman").any()
-    kept = examples.select(index, chosen.model_copy(update={"captions": "kept"}), 2, "folds")
+    kept = examples.select(
+        index, chosen.model_copy(update={"captions": "kept"}), 2, "folds", NAMED
+    )
     assert kept.loc[kept["set"] == "balanced", "text"].str.contains("woman").all()
 
 
 def test_nothing_left_to_train_on(index, chosen):
     with pytest.raises(ValueError, match="no training image is left"):
-        examples.select(index[index["noun"] != "judge"], chosen, 0, "folds")
+        examples.select(index[index["noun"] != "judge"], chosen, 0, "folds", NAMED)
 
 
 @pytest.mark.parametrize("text", [False, True])

@@ -12,6 +12,7 @@ from dft_lib.models import conditioning, pipelines
 from dft_lib.repro.noise import initial_noise
 from dft_lib.sampling.sampler import Sampler, make_scheduler
 from dft_lib.study import lexicon
+from dft_lib.study.attributes import Attribute
 from dft_lib.study.prompts import Request
 
 WORDS = lexicon.load()
@@ -22,7 +23,7 @@ SETTING = Setting(
         "skin_tone": {"light": 0.1, "medium-light": 0.3, "medium": 0.2, "medium-dark": 0.15,
                       "dark": 0.25},
     },
-    words={a: WORDS.words(a) for a in ("gender", "skin_tone")},
+    attributes=WORDS.attributes,
     nouns=(*WORDS.professions["profession"], *WORDS.people["noun"]),
 )  # fmt: skip
 BOTH = ["gender", "skin_tone"]
@@ -140,7 +141,7 @@ def test_longest_noun_wins():
 def test_age_can_be_drawn():
     setting = replace(
         SETTING, target={"age": {"young": 0.0, "old": 1.0}},
-        words={"age": {"young": "young", "old": "old"}},
+        attributes={"age": Attribute("age", "perceived age", {"young": "young", "old": "old"})},
     )  # fmt: skip
     arm = randomisation(["age"], setting)
     assert arm.plan(Request("x", "a pilot", 0)).prompt == "an old pilot"
@@ -171,7 +172,8 @@ def test_draws_belong_to_the_image():
 
 def test_shares_that_are_rounded_can_be_drawn():
     thirds = {"gender": {"woman": 0.3333333, "man": 0.3333333, "x": 0.3333333}}
-    setting = replace(SETTING, target=thirds, words={"gender": {g: g for g in thirds["gender"]}})
+    own = {"gender": Attribute("gender", "perceived gender", {g: g for g in thirds["gender"]})}
+    setting = replace(SETTING, target=thirds, attributes=own)
     assert randomisation(["gender"], setting).plan(NEUTRAL[0]).drawn
 
 
@@ -316,7 +318,11 @@ def test_evaluations_are_what_the_unet_is_asked(model, sampling, arm, monkeypatc
         ("prompt_randomisation", {}, "attributes is missing"),
         ("prompt_randomisation", {"attributes": []}, "attributes: list should have at least 1"),
         ("prompt_randomisation", {"attributes": ["age"]}, "'age' has no target"),
-        ("prompt_randomisation", {"attributes": ["hair"]}, "'hair' cannot be put into words"),
+        (
+            "prompt_randomisation",
+            {"attributes": ["hair"]},
+            "'hair' has no target; use gender, skin_tone",
+        ),
         ("prompt_randomisation", {"attributes": ["gender"] * 2}, "names 'gender' twice"),
         ("ethical_intervention", {"sentence": "be fair"}, "sentence.has no placeholder"),
         ("ethical_intervention", {"sentence": "{prompt} {noun}"}, "sentence.names {noun}"),
@@ -333,9 +339,6 @@ def test_bad_settings(name, draw, message):
 
 
 def test_groups_that_cannot_be_drawn():
-    wordless = replace(SETTING, words={"gender": {"woman": "woman"}})
-    with pytest.raises(ValueError, match="gender 'man' has no word; add it to groups.csv"):
-        guidance(wordless, attributes=["gender"])
     alone = replace(SETTING, target={"gender": {"woman": 1.0}})
     with pytest.raises(ValueError, match="has one group only"):
         guidance(alone, attributes=["gender"])

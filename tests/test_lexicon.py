@@ -99,8 +99,10 @@ def test_tuning_holds_out_the_validation_professions_and_no_other():
 
 
 def test_unknown_attribute():
-    with pytest.raises(ValueError, match="no attribute 'age'"):
-        lexicon.load().words("age")
+    with pytest.raises(
+        ValueError, match="'age', which attributes.csv of the lexicon does not have"
+    ):
+        lexicon.load().chosen({"age": {"old": 1.0}})
 
 
 @pytest.mark.parametrize(

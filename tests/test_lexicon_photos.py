@@ -12,10 +12,12 @@ import pytest
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import ROOT
 from dft_lib.study import lexicon, params, prompts
+from dft_lib.study.attributes import describe
 
 FOLDER = ROOT / "lexicon_photos"
 PROFILES = ("sd15", "sdxl")
-CELL = ["noun", "gender", "skin_tone"]
+BOTH = ["gender", "skin_tone"]
+CELL = ["noun", *BOTH]
 SUBREGIONS = {  # UN M49
     "Africa": ["Eastern Africa", "Middle Africa", "Northern Africa", "Southern Africa",
                "Western Africa"],
@@ -46,7 +48,7 @@ def drawing(images):
 
 @pytest.fixture(scope="module")
 def grid(words):
-    return prompts.training_grid(words, drawing(20))
+    return prompts.training_grid(words, drawing(20), BOTH)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_the_lists_have_the_size_of_the_papers(words):
     assert len(words.professions) == 170
     assert len(words.people) == 3
     assert len(words.general) == 100
-    sizes = {axis: len(words.words(axis)) for axis in words.axes()}
+    sizes = {axis: len(about.groups) for axis, about in words.attributes.items()}
     assert sizes == {"gender": 2, "skin_tone": 5, "ethnicity": 57, "age": 5}
 
 
@@ -73,9 +75,9 @@ def test_the_params_name_the_listed_templates_and_groups(profile, words):
     assert len(training) == 2 and len(training) + len(evaluation) == len(listed)
     assert chosen.prompts.train_templates == training
     assert chosen.prompts.evaluation_templates == evaluation
-    assert chosen.prompts.lexicon_folder == chosen.evaluate.lexicon_folder == FOLDER.name
+    assert chosen.base.lexicon_folder == FOLDER.name
     for attribute, shares in chosen.base.target.items():
-        assert list(shares) == list(words.words(attribute))
+        assert list(shares) == list(words.attributes[attribute].groups)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.csv")), ids=lambda p: p.stem)
@@ -83,15 +85,16 @@ def test_every_row_has_a_source_and_nothing_is_blank(path):
     rows = table(path.stem)
     assert "source" in rows and len(rows) > 0
     assert (rows.map(str.strip) == rows).all().all()
-    assert (rows != "").all().all()
+    assert (rows.drop(columns="colour", errors="ignore") != "").all().all()
 
 
 def test_no_word_stands_in_two_lists(words):
     nouns = [*words.professions["profession"], *words.people["noun"], *words.general["noun"]]
-    groups = [*words.groups["word"]]
+    groups = [word for about in words.attributes.values() for word in about.words.values()]
     said = [text.lower() for text in (*nouns, *groups)]
     assert len(said) == 170 + 3 + 100 + 69 and len(set(said)) == len(said)
-    assert not words.groups["group"].duplicated().any()
+    named = [group for about in words.attributes.values() for group in about.groups]
+    assert len(set(named)) == len(named)
 
 
 def folds(listed):
@@ -118,7 +121,7 @@ def test_all_major_groups_occur():
 
 def test_every_ethnicity_is_counted_somewhere(words):
     counted, regions = table("ethnicities"), table("regions")
-    assert sorted(counted["group"]) == sorted(words.words("ethnicity"))
+    assert sorted(counted["group"]) == sorted(words.attributes["ethnicity"].groups)
     places = set(zip(counted["region"], counted["subregion"], strict=True))
     assert places == {(region, part) for region, parts in SUBREGIONS.items() for part in parts}
     assert len(places) == 22
@@ -130,7 +133,7 @@ def test_every_ethnicity_is_counted_somewhere(words):
 
 
 def test_the_whole_grid_has_every_combination_once(words):
-    made = prompts.training_grid(words, drawing(570))
+    made = prompts.training_grid(words, drawing(570), BOTH)
     made = made[made["set"] == "balanced"]
     assert len(made) == 986_100
     assert made["images"].eq(1).all()
@@ -148,13 +151,9 @@ def test_the_whole_grid_has_every_combination_once(words):
 
 def test_prompts_say_what_their_row_says(balanced, words):
     templates = drawing(20).train_templates
-    spoken = {a: words.words(a) for a in words.axes()}
     for row in balanced.sample(300, random_state=0).itertuples():
-        said = prompts.describe(
-            row.noun, gender=spoken["gender"][row.gender],
-            skin_tone=spoken["skin_tone"][row.skin_tone], age=spoken["age"][row.age],
-            ethnicity=spoken["ethnicity"][row.ethnicity],
-        )  # fmt: skip
+        asked = {a: about.words[getattr(row, a)] for a, about in words.attributes.items()}
+        said = describe(row.noun, asked, words.attributes)
         pairs = [(prompts.fill(t, said), prompts.fill(t, row.noun)) for t in templates]
         assert (row.prompt, row.caption) in pairs
 
@@ -214,7 +213,7 @@ def test_a_noun_has_the_same_prompts_in_whatever_company(noun, words, grid):
         professions=words.professions[words.professions["profession"] == noun],
         people=words.people[words.people["noun"] == noun],
     )
-    found = prompts.training_grid(alone, drawing(20))
+    found = prompts.training_grid(alone, drawing(20), BOTH)
     want = grid[(grid["noun"] == noun) | (grid["kind"] == "general")].reset_index(drop=True)
     assert len(want) > 200
     pd.testing.assert_frame_equal(found, want)
@@ -235,8 +234,8 @@ def test_the_grid_is_the_same_bytes_in_another_process(grid, tmp_path):
         "import sys; from pathlib import Path\n"
         "from dft_lib.repro.files import write_table\n"
         "from dft_lib.study import lexicon, prompts\n"
-        "from tests.test_lexicon_photos import FOLDER, drawing\n"
-        "grid = prompts.training_grid(lexicon.load(FOLDER), drawing(20))\n"
+        "from tests.test_lexicon_photos import BOTH, FOLDER, drawing\n"
+        "grid = prompts.training_grid(lexicon.load(FOLDER), drawing(20), BOTH)\n"
         "write_table(Path(sys.argv[1]), grid)"
     )
     out = tmp_path / "c.parquet"
@@ -256,9 +255,9 @@ def test_the_grid_is_the_same_bytes_in_another_process(grid, tmp_path):
 @pytest.fixture(scope="module")
 def emoji():
     chosen = params.load_profile("smoke")
-    words = lexicon.load(chosen.prompts.lexicon_folder)
-    training = prompts.training_grid(words, chosen.prompts)
-    return training, prompts.evaluation_grid(words, chosen.prompts, "folds")
+    words = lexicon.load(chosen.base.lexicon_folder)
+    training = prompts.training_grid(words, chosen.prompts, BOTH)
+    return training, prompts.evaluation_grid(words, chosen.prompts, BOTH, "folds")
 
 
 def test_the_emoji_grid_has_no_further_attributes(emoji):

@@ -24,7 +24,7 @@ def code(name):
 
 
 def test_they_are_numbered():
-    assert [n.partition("_")[0] for n in NAMES] == ["01", "02", "02b", "03", "04", "05"]
+    assert [n.partition("_")[0] for n in NAMES] == ["01", "02", "02b", "03", "04", "04b", "05"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,7 +54,7 @@ def test_thin(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_the_groups(name):
     declared = notebook.declared_parameters(READ[name])
-    arm = "dft" if name[:2] in ("03", "04") else None
+    arm = "dft" if name in ("03_finetune", "04_evaluate") else None
     assert set(declared) == set(notebook.values_for(name, arm, params.load()))
     assert len(declared) == len(set(declared))
 

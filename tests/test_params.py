@@ -4,16 +4,22 @@ import pytest
 
 from dft_lib.interventions.base import Setting, open_intervention
 from dft_lib.repro.paths import ROOT
-from dft_lib.study import lexicon, params
+from dft_lib.runner import notebook
+from dft_lib.study import arms, lexicon, params
+from dft_lib.study.arms import ArmSampling, ArmTraining, part
 from dft_lib.training import job as recipes
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
-PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+PROFILES = [p.stem for p in sorted((ROOT / "profiles").glob("*.yaml"))]
 
 
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda p: p.stem)
-def test_every_profile_is_valid(path):
-    params.load(path)
+def study_of(profile):
+    return params.load_profile(profile) if profile else params.load()
+
+
+@pytest.mark.parametrize("profile", [None, *PROFILES])
+def test_every_profile_is_valid(profile):
+    study_of(profile)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +39,14 @@ def test_every_profile_is_valid(path):
         ("recipe: none", "recipe: 'no ne'", r"arms.base.recipe: string should match"),
         ("train: {}", "train: {rank: 4}", r"arms.base.train has settings, but nothing takes them"),
         ("target: null", "target: {gender: {woman: 0.6, man: 0.6}}", r"target.gender sums to 1.2"),
-        ("arms: [base,", "arms: [bas,", r"figures.arms names 'bas'"),
+        ("\n  dft:", "\n  'd; rm x':", r"arms has the name 'd; rm x': use small letters"),
+        ("\n  dft:", '\n  "dft\\n":', r"arms has the name 'dft.n': use small letters"),
+        ("\n  dft:", "\n  ../dft:", r"arms has the name '../dft': use small letters"),
+        ("\n  dft:", "\n  metrics:", r"'metrics', and results/metrics is another file"),
+        ("label: DFT\n", "label: base model\n", r"arms has the label 'base model' twice"),
+        ("label: DFT\n", "label: 'a|b'\n", r"arms.dft.label: string should match"),
+        ("shown: 4", "shown: true", r"arms.dft.shown: input should be a valid integer"),
+        ("shown: 4", "show: 4", r"arms.dft.show is no parameter"),
         ("threads: 2", "threads: [2", r"line \d+: not valid YAML"),
         (
             "role: convnet",
@@ -46,7 +59,11 @@ def test_every_profile_is_valid(path):
             r"'palette' does not answer for 'role', only for",
         ),
         ("    gender: convnet", "    gender: hog", r"rater 'hog' steers or filters and may not"),
-        ("    skin_tone: palette\n", "", r"base.target.skin_tone has no rater: name one in steer"),
+        (
+            "    skin_tone: palette\n",
+            "",
+            r"base.target.skin_tone has no rater: name one under judge",
+        ),
         (
             "training_seeds: [0, 1, 2]",
             "training_seeds: [0, -1]",
@@ -68,7 +85,7 @@ def test_every_profile_is_valid(path):
         ("  out: real/images", "  out: ../x", r"real.out is '../x': name a place below"),
         ("  out: models", "  out: /tmp", r"finetune.out is '/tmp': name a place below"),
         ("audit_file: results", "audit_file: /results", r"synthesis.audit_file is '/results/"),
-        ("metrics_file: results", "metrics_file: a/../../results", r"figures.metrics_file is"),
+        ("  results: results", "  results: a/../../results", r"measure.results is"),
         ("scheduler: ddim", "scheduler: euler", r"base.scheduler: input should be 'ddim'"),
     ],
 )
@@ -88,8 +105,8 @@ def test_missing_group_and_file(tmp_path):
     path = tmp_path / "params.yaml"
     with pytest.raises(FileNotFoundError, match="git checkout"):
         params.load(path)
-    path.write_text(TEXT[: TEXT.index("figures:")], encoding="utf-8")
-    with pytest.raises(ValueError, match="figures is missing"):
+    path.write_text(TEXT[: TEXT.index("arms:")], encoding="utf-8")
+    with pytest.raises(ValueError, match="arms is missing"):
         params.load(path)
     path.write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no parameters"):
@@ -113,19 +130,18 @@ def test_an_arm_changes_only_what_it_names():
 
 def test_full_holds_the_default_study():
     """The same arms under the same settings, so that DVC takes one's results for the other."""
-    default, full = params.load(), params.load(ROOT / "profiles" / "full.yaml")
+    default, full = params.load(), params.load_profile("full")
     for group in ("base", "prompts", "synthesis", "real", "finetune", "evaluate"):
         assert getattr(default, group) == getattr(full, group)
-    assert {k: full.arms[k] for k in default.arms} == default.arms
+    for name, arm in default.arms.items():
+        for kind in (ArmTraining, ArmSampling):
+            assert part(full.arms[name], kind) == part(arm, kind)
 
 
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda p: p.stem)
-def test_every_arms_own_settings_are_valid(path):
-    chosen = params.load(path)
-    words = lexicon.load(chosen.evaluate.lexicon_folder)
-    setting = Setting(
-        1, chosen.base.target, {a: words.words(a) for a in chosen.base.target}, ("pilot",)
-    )
+@pytest.mark.parametrize("profile", [None, *PROFILES])
+def test_every_arms_own_settings_are_valid(profile):
+    chosen = study_of(profile)
+    setting = Setting.of(chosen.base, lexicon.load(chosen.base.lexicon_folder))
     for arm in chosen.arms.values():
         recipes.settings_of(arm, chosen.finetune)
         open_intervention(arm.intervention, arm.draw, setting)
@@ -144,3 +160,38 @@ def test_gather_names_the_bad_variable():
     values = params.load().figures.model_dump() | {"sheet_images": "8", "unrelated": 1}
     with pytest.raises(ValueError, match="parameters cell: sheet_images"):
         params.gather(params.Figures, values)
+
+
+def test_how_an_arm_is_shown_is_derived_from_it_alone(tmp_path):
+    """What stood in lists of ``figures``; the order and the families' order decide on colours."""
+    chosen = arms.families(params.load().arms)
+    assert list(chosen) == ["controls", "no training", "DFT"]
+    assert chosen["DFT"] == ["dft", "dft_blended"]
+    assert list(arms.shown(params.load().arms)) == ["base", "unbalanced", "dft_blended", "dft"]
+    assert arms.references(params.load().arms) == ["base", "unbalanced", "dft"]
+    assert arms.dose(params.load().arms) == []
+    full = params.load_profile("full").arms
+    assert list(arms.shown(full)) == [
+        "base", "unbalanced", "fair_guidance", "alignment", "dft_mixed", "dft",
+    ]  # fmt: skip
+    assert list(arms.families(full)) == [
+        "controls", "no training", "other training or editing", "DFT",
+    ]  # fmt: skip
+    assert arms.dose(full) == ["dft", "dft_ninth", "dft_third"]
+    assert list(full)[2:6] == [
+        "ethical_intervention", "diverse_prompt", "fair_guidance", "concept_editing",
+    ]  # fmt: skip
+
+
+def test_an_arm_more_is_one_entry(tmp_path):
+    """It stands in every table and figure without a word elsewhere."""
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        TEXT + "  new:\n    label: new\n    recipe: denoising\n    data: synthetic/images\n"
+        "    train: {rank: 8}\n    intervention: none\n    draw: {}\n",
+        encoding="utf-8",
+    )
+    chosen = params.load(path)
+    for name in ("04b_measure", "05_figures"):
+        assert notebook.values_for(name, None, chosen)["arms"]["new"]["label"] == "new"
+    assert set(notebook.values_for("03_finetune", "new", chosen)) >= {"arm", "recipe", "train"}

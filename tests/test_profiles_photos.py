@@ -26,7 +26,7 @@ TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 class Guesses:
     """Stands for raters: pictures by random weights have no faces. Answers follow checksums."""
 
-    def __init__(self, members, folder=None, others=()):
+    def __init__(self, members, folder=None, others=(), groups=None):
         self.members = members
 
     def rate(self, pixels):
@@ -139,7 +139,7 @@ def test_all_notebooks(profile, shaped_model, tmp_path, monkeypatch):
         told = json.loads((tmp_path / "results" / f"{arm}.json").read_text())
         assert told["answers"]["unsafe"] == flagged and "unsafe" not in told["judges"]
     assert list(table["arm"]) == list(chosen.arms)
-    for figure in ("gaps", "corrected", "pareto", "tones", "professions", "sheet"):
+    for figure in ("gaps", "corrected", "pareto", "shares_gender", "shares_skin_tone", "sheet"):
         assert (tmp_path / "paper" / "figures" / f"{figure}.png").exists()
     stock = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     before = {k: v.clone() for k, v in stock.unet.state_dict().items()}

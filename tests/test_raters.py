@@ -109,7 +109,7 @@ def test_two_names_for_the_same_evidence_are_refused(monkeypatch):
     [
         ({"gender": "clip"}, "no rater 'clip'"),
         ({"gender": "palette"}, "does not answer for 'gender'"),
-        ({"height": "convnet"}, "unknown attribute 'height'"),
+        ({"height": "convnet"}, "does not answer for 'height', only for person, role, gender"),
     ],
 )
 def test_bad_panels(members, sentence):

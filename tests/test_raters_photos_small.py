@@ -8,7 +8,7 @@ import pytest
 
 from dft_lib.evaluation import tables
 from dft_lib.image_sets import screening
-from dft_lib.raters.base import ATTRIBUTES, HasFeatures
+from dft_lib.raters.base import HasFeatures
 from dft_lib.raters.panel import Panel
 from dft_lib.raters.photographs import colour_layout, monk_five, skin
 from dft_lib.stages.evaluate import open_judges
@@ -18,6 +18,8 @@ from dft_lib.study.wall import RATERS, require_apart, require_known
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.5, "dark": 0.5}}
 PROFILE = profiles.find("sd15")
 TEXT = profiles.as_text(profiles.merged(PROFILE), PROFILE)
+
+BOTH = ("gender", "skin_tone")
 
 
 # -- monk_five
@@ -106,7 +108,7 @@ def test_colour_layout_says_where_colours_are():
     assert light[5:].max() < 0.01 and light[:, :3].max() < 0.01
 
 
-@pytest.mark.parametrize("attribute", ATTRIBUTES)
+@pytest.mark.parametrize("attribute", ("person", "role", *BOTH, "age"))
 def test_colour_layout_neither_judges_nor_steers(attribute):
     with pytest.raises(ValueError, match=f"'colour_layout' does not answer for '{attribute}'"):
         require_known({attribute: "colour_layout"})
@@ -123,9 +125,9 @@ def test_others_of_a_panel_give_features_and_no_answers(monkeypatch):
 
     monkeypatch.setattr(colour_layout.ColourLayout, "rate", never)
     shown = flat((200, 150, 120), (30, 30, 30))
-    alone, panel = Panel({"skin_tone": "palette"}), open_judges(
-        {"skin_tone": "palette"}, "colour_layout"
-    )  # fmt: skip
+    target = {"skin_tone": dict.fromkeys(skin.FIVE_GROUPS, 0.2)}
+    alone = Panel({"skin_tone": "palette"})
+    panel = open_judges({"skin_tone": "palette"}, "colour_layout", target)
     pd.testing.assert_frame_equal(panel.rate(shown), alone.rate(shown))
     assert panel.features_of("colour_layout", shown).shape == (2, 192)
     assert set(panel.about()) == {"palette", "colour_layout"}
@@ -202,11 +204,11 @@ def test_without_a_role_people_and_things_are_kept_by_what_is_answered():
     table = pd.DataFrame(rows, columns=names)
     records = table[["kind", "gender", "skin_tone"]].assign(noun="pilot")
     ratings = table[["person"]].assign(gender=table["rated"], skin_tone=table["tone"])
-    assert screening.screen(records, ratings).tolist() == table["verdict"].tolist()
+    assert screening.screen(records, ratings, BOTH).tolist() == table["verdict"].tolist()
     # the very same with a rater that sees every role; one that sees none keeps nothing
     right = ratings.assign(role="pilot")
-    assert screening.screen(records, right).tolist() == table["verdict"].tolist()
-    assert "kept" not in screening.screen(records, ratings.assign(role="cook")).tolist()
+    assert screening.screen(records, right, BOTH).tolist() == table["verdict"].tolist()
+    assert "kept" not in screening.screen(records, ratings.assign(role="cook"), BOTH).tolist()
 
 
 @pytest.fixture

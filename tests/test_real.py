@@ -30,7 +30,7 @@ def base():
 def grid():
     small = {"professions": 0, "images_per_cell": 4}
     settings = params.load_profile("smoke").prompts.model_copy(update=small)
-    table = prompts.training_grid(lexicon.load(), settings)
+    table = prompts.training_grid(lexicon.load(), settings, ["gender", "skin_tone"])
     return table[table["noun"].isin([*NOUNS, "person", "dog", "rocket"])].reset_index(drop=True)
 
 

@@ -15,6 +15,9 @@ from dft_lib.evaluation.scales import normalised
 from dft_lib.figures import gaps, pareto, style
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import ROOT
+from dft_lib.study import lexicon
+
+ATTRIBUTES = lexicon.load().attributes
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5},
           "skin_tone": dict.fromkeys("abcde", 0.2)}  # fmt: skip
@@ -244,7 +247,8 @@ def test_pareto_with_25_arms():
     measured["arms"]["arm20"]["side_effects"]["explicit_loss"] = None
     families = {"controls": names[1:8], "DFT": names[8:20]}
     with plt.style.context(style.STYLE):
-        figure = pareto.pareto(measured, {n: f"label of {n}" for n in names}, families)
+        named = {n: f"label of {n}" for n in names}
+        figure = pareto.pareto(measured, named, families, ATTRIBUTES)
         figure.canvas.draw()
         renderer = figure.canvas.get_renderer()
         assert len(figure.axes) == 4
@@ -269,10 +273,11 @@ def test_families():
 
 def test_dose(made):
     measured, summaries = make(["base", "one", "two"])
-    assert gaps.dose(measured, summaries, []) is None
-    assert gaps.dose(measured, summaries, ["base", "one"]) is None  # one has no pictures
+    assert gaps.dose(measured, summaries, [], ATTRIBUTES) is None
+    one = gaps.dose(measured, summaries, ["base", "one"], ATTRIBUTES)
+    assert one is None  # one has no pictures
     summaries["two"]["cost"] = summaries["two"]["cost"] | {"images_trained": 270}
-    figure = gaps.dose(measured, summaries, ["one", "two"])
+    figure = gaps.dose(measured, summaries, ["one", "two"], ATTRIBUTES)
     seen = next(line for line in figure.axes[0].lines if line.get_label() == "seen professions")
     expected = [
         normalised(measured, arm, "seen", "gender", corrected=True)["value"]

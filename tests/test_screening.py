@@ -83,7 +83,7 @@ def test_verdicts():
             "skin_tone": ["dark", "dark", "dark", "medium", "dark", "light"] + ["no_person"] * 3,
         }
     )
-    assert screening.screen(asked, rated).tolist() == [
+    assert screening.screen(asked, rated, list(TARGET)).tolist() == [
         "kept", "wrong subject", "wrong gender", "wrong skin_tone", "no person", "kept",
         "kept", "unexpected person", "wrong subject",
     ]  # fmt: skip

@@ -11,10 +11,11 @@ import pandas as pd
 
 from dft_lib.fairness.rater_error import corrected_prevalence
 from dft_lib.fairness.report import plain
-from dft_lib.raters.base import NO_PERSON, UNCLEAR
 from dft_lib.repro.paths import show
+from dft_lib.study.attributes import NO_PERSON, UNCLEAR
 
-COLUMNS = ("rater", "attribute", "pictures", "skin_tone", "truth", "answer", "n")
+STRATUM = "skin_tone"  # other attributes' errors depend on it, so pictures are counted by it
+COLUMNS = ("rater", "attribute", "pictures", STRATUM, "truth", "answer", "n")
 
 
 class Calibration:
@@ -57,25 +58,26 @@ class Calibration:
         return None if table.empty else cls(table, judges)
 
     def matrix(
-        self, attribute: str, groups: list[str], tones: list[str]
+        self, attribute: str, groups: list[str], strata: list[str]
     ) -> tuple[np.ndarray, list[str]]:
-        """Return counts of answers per truth, one matrix per skin tone, and the truths.
+        """Return counts of answers per truth, one matrix per stratum, and the truths.
 
         Returns
         -------
         numpy.ndarray, list of str
             int64 (T, K, J): answers are the groups, `unclear` and `no_person`; truths are the
             groups, and `unclear` where pictures without a group were labelled too: a generated
-            picture may show no group either. For skin tone itself, and where some tone lacks
-            labelled pictures, there is one matrix.
+            picture may show no group either. For the stratum's own attribute, in a study
+            without it, and where some stratum lacks labelled pictures, there is one matrix.
         """
         mine = self.table[
             (self.table["attribute"] == attribute)
             & (self.table["rater"] == self.judges.get(attribute))
         ]
         truths = [*groups] + ([UNCLEAR] if (mine["truth"] == UNCLEAR).any() else [])
-        parts = [mine[mine["skin_tone"] == tone] for tone in tones]
-        if attribute == "skin_tone" or any(set(truths) - set(part["truth"]) for part in parts):
+        parts = [mine[mine[STRATUM] == stratum] for stratum in strata]
+        short = not parts or any(set(truths) - set(part["truth"]) for part in parts)
+        if attribute == STRATUM or short:
             parts = [mine]
         answers = [*groups, UNCLEAR, NO_PERSON]
         counts = [
@@ -87,11 +89,11 @@ class Calibration:
         return np.stack([c.to_numpy(np.int64) for c in counts]), truths
 
     def corrected(
-        self, ratings: pd.DataFrame, attribute: str, groups: list[str], tones: list[str]
+        self, ratings: pd.DataFrame, attribute: str, groups: list[str], strata: list[str]
     ) -> dict[str, Any]:
         """Correct the shares of plain prompts for the judge's errors.
 
-        Errors that differ by skin tone are mixed as the tones occur among the images. Prompts are
+        Errors that differ by stratum are mixed as its groups occur among the images. Prompts are
         resampled for the interval; training seeds are not.
 
         Parameters
@@ -100,8 +102,8 @@ class Calibration:
             One row per image of plain prompts; every prompt weighs alike.
         attribute, groups : str, list of str
             What to correct.
-        tones : list of str
-            Perceived skin tones.
+        strata : list of str
+            Groups of `STRATUM`, if the study has that attribute.
 
         Returns
         -------
@@ -115,11 +117,11 @@ class Calibration:
         reported = counts.reindex(columns=answers, fill_value=0).to_numpy()
         if not reported.sum():
             return {"refused": "no image"}
-        matrix, truths = self.matrix(attribute, groups, tones)
-        seen = ratings.get("rated_skin_tone", pd.Series(dtype=object))
-        strata = [1.0] if len(matrix) == 1 else [float((seen == t).sum()) + 1e-9 for t in tones]
+        matrix, truths = self.matrix(attribute, groups, strata)
+        seen = ratings.get(f"rated_{STRATUM}", pd.Series(dtype=object))
+        shares = [1.0] if len(matrix) == 1 else [float((seen == s).sum()) + 1e-9 for s in strata]
         try:
-            found = corrected_prevalence(reported, matrix, strata=strata, groups=len(groups))
+            found = corrected_prevalence(reported, matrix, strata=shares, groups=len(groups))
         except ValueError as error:
             return {"refused": str(error)}
         return {

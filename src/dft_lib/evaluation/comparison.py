@@ -7,7 +7,7 @@ arms share prompts and initial noise, so they are compared by differences per pr
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.evaluation.arm import Arm, as_entry, cells, plain_part
-from dft_lib.evaluation.calibration import Calibration
+from dft_lib.evaluation.calibration import STRATUM, Calibration
 from dft_lib.evaluation.side_effects import side_effects
-from dft_lib.evaluation.tables import Target, all_attributes
+from dft_lib.evaluation.tables import all_attributes
 from dft_lib.fairness import uncertainty
 from dft_lib.fairness.counts import Counts
 from dft_lib.fairness.intersections import mutual_information
@@ -25,6 +25,7 @@ from dft_lib.fairness.metrics import METRICS
 from dft_lib.fairness.report import fairness_report, plain
 from dft_lib.fairness.unbiased import squared_gap
 from dft_lib.repro.files import write_text
+from dft_lib.study.attributes import Target, pairs
 
 SCHEMA = 2
 PARTS = ("seen", "held_out", "person")
@@ -47,7 +48,7 @@ def counts_of(arm: Arm, part: str, attribute: str, groups: list[str]) -> Counts:
     return Counts(tuple(groups), tuple(prompts), names, values, len(rows), True)
 
 
-def _per_cell(arm: Arm, part: str, attribute: str, wanted: dict[str, float]) -> pd.DataFrame:
+def _per_cell(arm: Arm, part: str, attribute: str, wanted: Mapping[str, float]) -> pd.DataFrame:
     """Return the unbiased squared gap as prompts x seeds: mean 0 for a fair model, at any N."""
     rows = plain_part(arm, part)
     counts = rows[[f"{attribute}:{g}" for g in wanted]].to_numpy()
@@ -117,7 +118,7 @@ def _against(
 
 
 def gaps(arm: Arm, target: Target) -> dict[str, Any]:
-    """Every metric of every attribute (and of gender x tone) on each part of the plain prompts."""
+    """Every metric of every attribute (and of every two) on each part of the plain prompts."""
     found: dict[str, Any] = {}
     for part in PARTS:
         if plain_part(arm, part).empty:
@@ -128,9 +129,9 @@ def gaps(arm: Arm, target: Target) -> dict[str, Any]:
             counts = counts_of(arm, part, attribute, list(wanted))
             report = fairness_report(counts, list(wanted.values()), shared_noise=True)
             found[part][attribute] = _kept(report, few=part == "person" or attribute not in target)
-        for name in set(everything) - set(target):
+        for name, both in pairs(target).items():
             counts = counts_of(arm, part, name, list(everything[name]))
-            pair = [len(groups) for groups in target.values()]
+            pair = [len(target[attribute]) for attribute in both]
             found[part][name]["mutual_information"] = _information(counts, pair)
     return found
 
@@ -199,8 +200,8 @@ def tests_table(measured: dict[str, Any]) -> list[dict[str, Any]]:
 def corrected(arm: Arm, target: Target, calibration: Calibration) -> dict[str, Any]:
     """Return shares over all plain profession prompts, corrected for the judges' errors."""
     people = arm.ratings[arm.ratings["kind"] == "neutral"]
-    tones = list(target.get("skin_tone", {}))
-    return {a: calibration.corrected(people, a, list(g), tones) for a, g in target.items()}
+    strata = list(target.get(STRATUM, {}))
+    return {a: calibration.corrected(people, a, list(g), strata) for a, g in target.items()}
 
 
 def compare(

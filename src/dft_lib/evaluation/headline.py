@@ -19,8 +19,8 @@ def read_results(folder: Path, arms: list[str]) -> tuple[pd.DataFrame, dict[str,
 
     Raises
     ------
-    FileNotFoundError
-        If an arm has not been measured.
+    FileNotFoundError, ValueError
+        If an arm has not been measured, or on other prompts than the first one.
     """
     tables, summaries = [], {}
     for arm in arms:
@@ -29,6 +29,11 @@ def read_results(folder: Path, arms: list[str]) -> tuple[pd.DataFrame, dict[str,
             raise FileNotFoundError(f"{show(path)} is missing: run notebook 04b_measure")
         summaries[arm] = json.loads(path.read_text(encoding="utf-8"))
         tables.append(pd.read_csv(folder / f"{arm}.csv", keep_default_na=True))
+        if set(tables[-1]["prompt_id"]) != set(tables[0]["prompt_id"]):
+            raise ValueError(
+                f"{show(folder)} has results of {arms[0]} and {arm} on different prompts: run "
+                "notebook 04_evaluate for both again"
+            )
     table = pd.concat(tables, ignore_index=True)
     table["split"] = table["split"].fillna("")
     return table, summaries
@@ -62,18 +67,19 @@ def headline(summaries: dict[str, Any]) -> pd.DataFrame:
             if split not in summary["neutral"]:
                 continue
             part = summary["neutral"][split]
-            for attribute in ("gender", "skin_tone"):
+            for attribute in summary["explicit"]:
                 for metric in ("gap", "min_max_ratio", "entropy"):
                     values = part[attribute][metric]["per_seed"]
                     row[f"{attribute}_{metric}_{split}"] = part[attribute][metric]["mean"]
                     if metric == "gap":
-                        row[f"{attribute}_gap_{split}_min"] = min(values)
-                        row[f"{attribute}_gap_{split}_max"] = max(values)
+                        known = [value for value in values if value is not None]
+                        row[f"{attribute}_gap_{split}_min"] = min(known, default=None)
+                        row[f"{attribute}_gap_{split}_max"] = max(known, default=None)
         row["role_accuracy"] = summary["role_accuracy"]["overall"]
-        row["explicit_gender"] = summary["explicit"]["gender"]["mean"]
-        row["explicit_skin_tone"] = summary["explicit"]["skin_tone"]["mean"]
+        for attribute, asked in summary["explicit"].items():
+            row[f"explicit_{attribute}"] = asked["mean"]
         row["general"] = summary["general"]["mean"]
-        row["seeds"] = len(summary["explicit"]["gender"]["per_seed"])
+        row["seeds"] = len(next(iter(summary["explicit"].values()))["per_seed"])
         row["images"] = summary["answers"]["images"]
         rows.append(row)
     return pd.DataFrame(rows)

@@ -264,7 +264,10 @@ def _notes(table: pd.DataFrame, tests: Sequence[str], reference: str) -> list[st
     fair = [c for c in table if c.endswith("_fair_high")]
     if fair:
         worst = table[fair].max().max()
-        lines[0] += f" Fair models score up to {worst:.2f} (corrected, 97.5 %)."
+        if pd.isna(worst):
+            lines[0] += " No score of fair models is known: no profession has two usable images."
+        else:
+            lines[0] += f" Fair models score up to {worst:.2f} (corrected, 97.5 %)."
     return lines
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 
 from dft_lib.evaluation import distances
 from dft_lib.evaluation.arm import Arm, as_entry, cells
-from dft_lib.evaluation.tables import Target, right_role
+from dft_lib.evaluation.tables import right_role
 from dft_lib.fairness import uncertainty
 from dft_lib.fairness.rates import rates_by_group
 from dft_lib.fairness.report import plain
-from dft_lib.raters.base import NO_PERSON, UNCLEAR
+from dft_lib.study.attributes import NO_PERSON, UNCLEAR, Target
 
 
 def side_effects(arm: Arm, base: Arm | None, target: Target) -> dict[str, Any]:

@@ -5,29 +5,30 @@ Counts first: every metric can be recomputed from the ratings.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dft_lib.fairness.metrics import study_columns
-from dft_lib.raters.base import NO_PERSON, UNCLEAR, UNSAFE
+from dft_lib.study.attributes import NO_PERSON, UNCLEAR, UNSAFE, Target, pairs
 from dft_lib.study.lexicon import held_out
 
-Target = dict[str, dict[str, float]]
 SPLITS = ("seen", "held_out")
 
 
-def all_attributes(target: Target) -> Target:
-    """Return the target with the cells of two attributes as a third one, ``a_x_b``.
+def all_attributes(target: Target) -> dict[str, Mapping[str, float]]:
+    """Return the target with the cells of every two attributes as one more, ``a_x_b``.
 
     Its groups are ``group of a/group of b``, its shares the products.
     """
-    if len(target) != 2:
-        return dict(target)
-    (a, of_a), (b, of_b) = target.items()
-    both = {f"{g}/{h}": s * t for g, s in of_a.items() for h, t in of_b.items()}
-    return target | {f"{a}_x_{b}": both}
+    found = dict(target)
+    for name, (a, b) in pairs(target).items():
+        found[name] = {
+            f"{g}/{h}": s * t for g, s in target[a].items() for h, t in target[b].items()
+        }
+    return found
 
 
 def split_of(fold: str, seed: int, mode: str) -> str:
@@ -51,8 +52,8 @@ def per_prompt(ratings: pd.DataFrame, target: Target, seeds: list[int], mode: st
     ----------
     ratings : pandas.DataFrame
         One row per image: ``seed`` (-1 for an arm without training), ``prompt_id, kind, noun,
-        fold, gender, skin_tone`` (as asked) and the judges' ``rated_person, rated_gender,
-        rated_skin_tone``, and ``rated_role`` if one answers for it.
+        fold``, the target's attributes (as asked), the judges' ``rated_person`` and ``rated_...``
+        of every attribute, and ``rated_role`` if one answers for it.
     target : dict
         attribute -> {group: share}; also the schema of groups.
     seeds : list of int
@@ -67,12 +68,12 @@ def per_prompt(ratings: pd.DataFrame, target: Target, seeds: list[int], mode: st
         Per seed and prompt: ``images, no_person, role_accuracy``, and per attribute the counts
         ``<attribute>:<group>`` and ``<attribute>:unclear``, the metrics over usable images (a
         person, and an answer) and ``<attribute>:as_asked`` (share of all images rated as the
-        prompt asked; NaN where it did not ask). The same for the cells of two attributes,
-        ``gender_x_skin_tone:woman/dark``.
+        prompt asked; NaN where it did not ask). The same for the cells of every two
+        attributes, ``gender_x_skin_tone:woman/dark``.
     """
     rows = []
     everything = all_attributes(target)
-    keys = ["prompt_id", "kind", "noun", "fold", "gender", "skin_tone"]
+    keys = ["prompt_id", "kind", "noun", "fold", *target]
     for seed in seeds:
         mine = ratings[ratings["seed"].isin([seed, -1])]
         for values, group in mine.groupby(keys, sort=False):
@@ -85,12 +86,9 @@ def per_prompt(ratings: pd.DataFrame, target: Target, seeds: list[int], mode: st
             }
             for attribute, wanted in target.items():
                 row |= _attribute(group[f"rated_{attribute}"], attribute, wanted, about[attribute])
-            if len(target) == 2:
-                a, b = target
+            for name, (a, b) in pairs(target).items():
                 asked = f"{about[a]}/{about[b]}" if about[a] and about[b] else ""
-                row |= _attribute(
-                    _cells(group, a, b), f"{a}_x_{b}", everything[f"{a}_x_{b}"], asked
-                )
+                row |= _attribute(_cells(group, a, b), name, everything[name], asked)
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -104,7 +102,7 @@ def _cells(group: pd.DataFrame, a: str, b: str) -> pd.Series:
 
 
 def _attribute(
-    rated: pd.Series, attribute: str, wanted: dict[str, float], asked: str
+    rated: pd.Series, attribute: str, wanted: Mapping[str, float], asked: str
 ) -> dict[str, float]:
     counts = np.array([(rated == group).sum() for group in wanted])
     row: dict[str, float] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,12 +13,15 @@ from matplotlib.figure import Figure
 from dft_lib.evaluation.scales import normalised
 from dft_lib.fairness import floors, metrics
 from dft_lib.figures.style import SPLIT_NAMES, family_styles, palette, row_height, wrapped
-
-TITLES = {"gender": "perceived gender", "skin_tone": "perceived skin tone",
-          "gender_x_skin_tone": "gender x skin tone"}  # fmt: skip
+from dft_lib.study.attributes import Attribute, pairs, title
 
 
-def gaps(measured: dict[str, Any], table: pd.DataFrame, labels: dict[str, str]) -> Figure:
+def gaps(
+    measured: dict[str, Any],
+    table: pd.DataFrame,
+    labels: dict[str, str],
+    attributes: Mapping[str, Attribute],
+) -> Figure:
     """Gaps per arm, seen beside held out: mean, 95 % interval, one dot per training seed.
 
     The hatched band is the middle 95 % of what a fair model scores on as many usable images.
@@ -26,9 +29,9 @@ def gaps(measured: dict[str, Any], table: pd.DataFrame, labels: dict[str, str]) 
     neutral = table[table["kind"] == "neutral"]
     colours = palette(list(labels))
     parts = [p for p in SPLIT_NAMES if p in measured["arms"][next(iter(labels))]["neutral"]]
-    figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.7), sharey=True)
-    width = 0.8 / len(labels)
-    for axis, attribute in zip(axes, ("gender", "skin_tone"), strict=True):
+    figure, row = plt.subplots(1, len(attributes), figsize=(6.5, 2.7), sharey=True, squeeze=False)
+    axes, width = row[0], 0.8 / len(labels)
+    for axis, attribute in zip(axes, attributes, strict=True):
         for place, part in enumerate(parts):
             for number, arm in enumerate(labels):
                 x = place - 0.4 + (number + 0.5) * width
@@ -43,7 +46,7 @@ def gaps(measured: dict[str, Any], table: pd.DataFrame, labels: dict[str, str]) 
                 axis.scatter(np.full(len(seeds), x + width * 0.22), seeds, s=7,
                              color=colours[arm], edgecolor="black", linewidth=0.4,
                              zorder=3)  # fmt: skip
-        axis.set(title=TITLES[attribute], ylim=(0, 1),
+        axis.set(title=title(attribute, attributes), ylim=(0, 1),
                  ylabel="gap, mean over professions" if axis is axes[0] else "")  # fmt: skip
         axis.set_xticks(range(len(parts)), [p.replace("_", " ") for p in parts])
         axis.grid(axis="x", visible=False)
@@ -58,19 +61,25 @@ def gaps(measured: dict[str, Any], table: pd.DataFrame, labels: dict[str, str]) 
 
 
 def corrected(
-    measured: dict[str, Any], labels: dict[str, str], families: dict[str, list[str]]
+    measured: dict[str, Any],
+    labels: dict[str, str],
+    families: dict[str, list[str]],
+    attributes: Mapping[str, Attribute],
 ) -> Figure:
     """Corrected gaps with 95 % intervals, seen (filled) and held out (open), coloured by family.
 
     The hatched band is the middle 95 % of fair models: the root of a mean square is not quite 0.
     """
     looks = family_styles(list(labels), families)
-    attributes = list(measured["arms"][next(iter(labels))]["neutral"]["seen"])
+    panels = [*attributes, *pairs(attributes)]
+    columns, rows = min(len(panels), 3), -(-len(panels) // 3)
     figure, axes = plt.subplots(
-        1, len(attributes), sharey=True, squeeze=False,
-        figsize=(6.5, 0.9 + row_height(len(labels), 0.32, 0.28) * len(labels)),
+        rows, columns, sharey=True, squeeze=False,
+        figsize=(6.5, 0.9 + rows * row_height(len(labels), 0.32, 0.28) * len(labels)),
     )  # fmt: skip
-    for axis, attribute in zip(axes[0], attributes, strict=True):
+    for spare in axes.flat[len(panels) :]:
+        spare.set_axis_off()
+    for axis, attribute in zip(axes.flat, panels, strict=False):
         for number, arm in enumerate(labels):
             _, colour, mark = looks[arm]
             for offset, part in ((-0.18, "seen"), (0.18, "held_out")):
@@ -85,7 +94,7 @@ def corrected(
                 axis.scatter(found["value"], y, s=13, zorder=3, edgecolor=colour, marker=mark,
                              linewidth=0.9,
                              facecolor=colour if part == "seen" else "white")  # fmt: skip
-        axis.set(title=TITLES.get(attribute, attribute), xlim=(0, 1))
+        axis.set(title=title(attribute, attributes), xlim=(0, 1))
         axis.set_yticks(range(len(labels)), wrapped(labels))
         axis.tick_params(axis="y", labelsize=7 if len(labels) > 8 else 8)
         axis.grid(axis="y", visible=False)
@@ -104,7 +113,10 @@ def corrected(
 
 
 def dose(
-    measured: dict[str, Any], summaries: dict[str, Any], arms: Sequence[str]
+    measured: dict[str, Any],
+    summaries: dict[str, Any],
+    arms: Sequence[str],
+    attributes: Mapping[str, Attribute],
 ) -> Figure | None:
     """Corrected gap against the number of training pictures; None with fewer than two arms.
 
@@ -115,8 +127,9 @@ def dose(
     sizes = {a: n for a, n in sorted(sizes.items(), key=lambda item: item[1]) if n > 0}
     if len(sizes) < 2:
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(6.5, 2.5), sharey=True)
-    for axis, attribute in zip(axes, ("gender", "skin_tone"), strict=True):
+    figure, row = plt.subplots(1, len(attributes), figsize=(6.5, 2.5), sharey=True, squeeze=False)
+    axes = row[0]
+    for axis, attribute in zip(axes, attributes, strict=True):
         fair = []
         for part, face, line, shift in (("seen", "C0", "-", 0.985),
                                         ("held_out", "white", "--", 1.015)):  # fmt: skip
@@ -129,13 +142,15 @@ def dose(
             axis.plot(x, [one["value"] for one in found], ls=line, color="C0", marker="o", ms=5,
                       mfc=face, label=SPLIT_NAMES[part])  # fmt: skip
             fair += found
-        if "base" in measured["arms"]:
+        if "seen" in measured["arms"].get("base", {"neutral": ()})["neutral"]:
             level = normalised(measured, "base", "seen", attribute, corrected=True)["value"]
             axis.axhline(level, color="black", lw=0.9, ls=":", label="base model")
-        axis.axhspan(min(f["null_low"] for f in fair), max(f["null_high"] for f in fair),
-                     facecolor="none", hatch="//////", edgecolor="0.6", lw=0, zorder=0,
-                     label="fair model (95 %)")  # fmt: skip
-        axis.set(title=TITLES[attribute], ylim=(0, 1), xscale="log",
+        band = [(f["null_low"], f["null_high"]) for f in fair if not np.isnan(f["null_low"])]
+        if band:
+            axis.axhspan(min(low for low, _ in band), max(high for _, high in band),
+                         facecolor="none", hatch="//////", edgecolor="0.6", lw=0, zorder=0,
+                         label="fair model (95 %)")  # fmt: skip
+        axis.set(title=title(attribute, attributes), ylim=(0, 1), xscale="log",
                  xlim=(min(sizes.values()) / 1.3, max(sizes.values()) * 1.3),
                  ylabel="corrected gap" if axis is axes[0] else "")  # fmt: skip
         axis.set_xticks(list(sizes.values()), [f"{n:,.0f}" for n in sizes.values()])

@@ -16,8 +16,8 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import Bbox
 
 from dft_lib.evaluation.scales import normalised
-from dft_lib.figures.gaps import TITLES
 from dft_lib.figures.style import SPLIT_NAMES, family_styles
+from dft_lib.study.attributes import Attribute, title
 
 SMALL = 6.5  # points
 Point = tuple[float, float]
@@ -98,7 +98,10 @@ def losses(measured: dict[str, Any], arms: Sequence[str]) -> dict[str, dict[str,
 
 
 def pareto(
-    measured: dict[str, Any], labels: dict[str, str], families: dict[str, list[str]]
+    measured: dict[str, Any],
+    labels: dict[str, str],
+    families: dict[str, list[str]],
+    attributes: Mapping[str, Attribute],
 ) -> Figure:
     """Corrected gap against the loss of explicit prompts followed: lower left is better.
 
@@ -109,7 +112,6 @@ def pareto(
     """
     looks = family_styles(list(labels), families)
     parts = [p for p in SPLIT_NAMES if p in measured["arms"][next(iter(labels))]["neutral"]]
-    attributes = list(measured["target"])
     figure, axes = plt.subplots(len(parts), len(attributes), sharex=True, squeeze=False,
                                 figsize=(6.5, 0.5 + 2.55 * len(parts)))  # fmt: skip
     shared = losses(measured, list(labels))
@@ -119,7 +121,7 @@ def pareto(
             gaps = {a: normalised(measured, a, part, attribute, corrected=True) for a in labels}
             points = {a: (shared[a]["value"], gaps[a]["value"]) for a in labels}
             _panel(axis, points, shared, gaps, looks)
-            axis.set_title(f"{TITLES.get(attribute, attribute)}, {SPLIT_NAMES[part]}")
+            axis.set_title(f"{title(attribute, attributes)}, {SPLIT_NAMES[part]}")
             axis.set_ylabel("corrected gap" if axis is row[0] else "")
             drawn.append((axis, points))
     figure.supxlabel("explicit prompts no longer followed (base model minus arm), mean of "

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from dft_lib.image_sets.screening import REASONS
-from dft_lib.raters.base import UNSAFE
+from dft_lib.image_sets.screening import rejected
 from dft_lib.repro import shards
+from dft_lib.study.attributes import UNSAFE
 
 
 def first_images(arm: Path, noun: str, count: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def first_rejected(folder: Path, index: pd.DataFrame, count: int) -> Figure:
 
     Unsafe ones are not shown.
     """
-    rows = index.index[index["verdict"].isin(REASONS)][:count]
+    rows = index.index[rejected(index["verdict"])][:count]
     pictures = shards.pick(folder, rows if len(rows) else [0])
     blank = np.full((count, *pictures.shape[1:]), 255, np.uint8)
     blank[: len(rows)] = pictures[: len(rows)]

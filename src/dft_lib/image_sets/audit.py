@@ -7,7 +7,7 @@ import pandas as pd
 
 from dft_lib.fairness.metrics import distance
 from dft_lib.image_sets.screening import KEPT
-from dft_lib.raters.base import UNSAFE
+from dft_lib.study.attributes import NO_PERSON, UNCLEAR, UNSAFE
 
 STAGES = ("requested", "drawn", "kept", "weighted")
 
@@ -18,8 +18,8 @@ def representation(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> 
     Parameters
     ----------
     index : pandas.DataFrame
-        One row per image: ``set, gender, skin_tone`` (requested), ``rated_gender,
-        rated_skin_tone`` (steering raters), ``verdict, weight``.
+        One row per image: ``set``, of every attribute the group requested (``gender``) and what
+        the steering raters see (``rated_gender``), ``verdict, weight``.
     target : dict
         attribute -> {group: share}.
 
@@ -46,7 +46,7 @@ def representation(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> 
                 if stage == "requested" and (values == "").all():
                     continue
                 total = weights.sum()
-                for group in (*wanted, "unclear", "no_person"):
+                for group in (*wanted, UNCLEAR, NO_PERSON):
                     hit = values == group
                     if not hit.any() and group not in wanted:
                         continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,13 +115,16 @@ def pictures(folder: Path, index: pd.DataFrame) -> Iterator[np.ndarray]:
         first += size
 
 
-def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.DataFrame:
+def select(
+    index: pd.DataFrame, chosen: Training, seed: int, mode: str, attributes: Sequence[str]
+) -> pd.DataFrame:
     """Return the usable rows that train this arm and seed, with their training captions.
 
     Professions held out for this seed are dropped; of every cell the first `data_share` of its
     pictures stays; weights follow `target` if one is given. Captions (``text``) are the prompt
     ("kept"), the prompt without attributes ("dropped"), either in turn ("mixed"), or the latter
-    exchanged at random among the pictures of people ("shuffled", a control).
+    exchanged at random among the pictures of people ("shuffled", a control). A cell is a noun and
+    a group of each of the study's `attributes`.
 
     Raises
     ------
@@ -134,9 +137,10 @@ def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.Da
             "no training image is left for this arm and seed: look at results/audit.json, or "
             "raise prompts.professions and prompts.images_per_cell"
         )
-    rows = _thinned(rows, chosen.data_share)
+    cell = ["kind", "noun", *attributes]
+    rows = _thinned(rows, chosen.data_share, cell)
     if chosen.target:
-        rows["weight"] = _retargeted(rows, chosen.target)
+        rows["weight"] = _retargeted(rows, chosen.target, cell)
     odd = np.arange(len(rows)) % 2 == 1
     kept = {"kept": np.ones(len(rows), bool), "mixed": odd}
     keep = kept.get(chosen.captions, np.zeros(len(rows), bool))
@@ -148,14 +152,11 @@ def select(index: pd.DataFrame, chosen: Training, seed: int, mode: str) -> pd.Da
     return rows
 
 
-_CELL = ("kind", "noun", "gender", "skin_tone")
+def _cells(rows: pd.DataFrame, cell: list[str]) -> Any:
+    return rows.groupby([rows[k] for k in cell], sort=False)
 
 
-def _cells(rows: pd.DataFrame) -> Any:
-    return rows.groupby([rows[k] for k in _CELL], sort=False)
-
-
-def _thinned(rows: pd.DataFrame, share: float) -> pd.DataFrame:
+def _thinned(rows: pd.DataFrame, share: float, cell: list[str]) -> pd.DataFrame:
     """Keep a share of every cell's pictures (at least one); a cell weighs as before.
 
     Captions stay as mixed as they were: a cell's captions take turns, and the first one differs
@@ -163,26 +164,28 @@ def _thinned(rows: pd.DataFrame, share: float) -> pd.DataFrame:
     """
     if share == 1:
         return rows
-    turn = rows.groupby([*(rows[k] for k in _CELL), rows["caption"]], sort=False).cumcount()
-    wording = _cells(rows)["caption"].transform(lambda texts: pd.factorize(texts)[0])
-    first = (wording + _cells(rows).ngroup()) % (wording.max() + 1)
+    turn = rows.groupby([*(rows[k] for k in cell), rows["caption"]], sort=False).cumcount()
+    wording = _cells(rows, cell)["caption"].transform(lambda texts: pd.factorize(texts)[0])
+    first = (wording + _cells(rows, cell).ngroup()) % (wording.max() + 1)
     order = np.lexsort([np.arange(len(rows)), first, turn])
-    place = _cells(rows.iloc[order]).cumcount()[rows.index]
-    size = _cells(rows)["weight"].transform("size")
-    weight = _cells(rows)["weight"].transform("sum")
+    place = _cells(rows.iloc[order], cell).cumcount()[rows.index]
+    size = _cells(rows, cell)["weight"].transform("size")
+    weight = _cells(rows, cell)["weight"].transform("sum")
     rows = rows[place < np.maximum(np.ceil(size * share - 1e-9), 1)].copy()
-    left = _cells(rows)["weight"].transform("sum")
+    left = _cells(rows, cell)["weight"].transform("sum")
     rows["weight"] *= weight[rows.index] / left
     return rows
 
 
-def _retargeted(rows: pd.DataFrame, target: dict[str, dict[str, float]]) -> pd.Series:
+def _retargeted(
+    rows: pd.DataFrame, target: dict[str, dict[str, float]], cell: list[str]
+) -> pd.Series:
     """Weigh every noun's cells by a target other than the study's; a noun weighs as before."""
     share = pd.Series(1.0, index=rows.index)
     for attribute, shares in target.items():
         share *= rows[attribute].map(shares).fillna(0.0)
     asked = rows[list(target)].ne("").all(axis=1)
-    before = _cells(rows)["weight"].transform("size")
+    before = _cells(rows, cell)["weight"].transform("size")
     wanted = rows["weight"].where(~asked, share / before)
     noun = rows.groupby(["kind", "noun"], sort=False)["weight"].transform("sum")
     return wanted * noun / wanted.groupby([rows["kind"], rows["noun"]]).transform("sum")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,12 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
 from dft_lib.image_sets.picture_files import FORMATS
-from dft_lib.image_sets.real import LABELS
 from dft_lib.repro import shards
 from dft_lib.repro.paths import show
 
 BATCH = 8  # pictures whose files are in memory at once
-WANTED = (
-    "Parquet files with the columns image (bytes of a PNG, JPEG or WebP file), "
-    f"{', '.join(LABELS[:-1])} and {LABELS[-1]}"
-)
+LABELS = ("kind", "noun")  # and the study's attributes
+WANTED = "Parquet files with the columns image (bytes of a PNG, JPEG or WebP file) and the labels"
 
 
 def files(source: Path) -> list[Path]:
@@ -92,22 +89,24 @@ def rows(path: Path, wanted: set[int]) -> Iterator[tuple[int, bytes | None, Any]
             first += count
 
 
-def labels(path: Path) -> pd.DataFrame:
-    """Read and check a file's labels, and the types of its columns."""
+def labels(path: Path, attributes: Sequence[str]) -> pd.DataFrame:
+    """Read and check a file's labels (`LABELS` and attributes), and the types of its columns."""
+    wanted = [*LABELS, *attributes]
     with _parquet_file(path) as file:
         schema = file.schema_arrow
+        _require_columns(path, schema, wanted)
         _require_image(path, schema)
         names = _class_names(schema)
-        for label in LABELS:
+        for label in wanted:
             _require_label(path, schema.field(label).type, label, names)
         parts = [
             pd.DataFrame(
                 {label: _texts(path, batch.column(i), label, names, at)
-                 for i, label in enumerate(LABELS)},
+                 for i, label in enumerate(wanted)},
             )
-            for at, batch in _numbered(_batches(path, file, list(LABELS), 1 << 16))
+            for at, batch in _numbered(_batches(path, file, wanted, 1 << 16))
         ]  # fmt: skip
-    return pd.concat(parts) if parts else pd.DataFrame({c: pd.Series(dtype=str) for c in LABELS})
+    return pd.concat(parts) if parts else pd.DataFrame({c: pd.Series(dtype=str) for c in wanted})
 
 
 def _numbered(
@@ -138,11 +137,14 @@ def _texts(
     return out
 
 
-def _require_image(path: Path, schema: pa.Schema) -> None:
-    for name in ("image", *LABELS):
+def _require_columns(path: Path, schema: pa.Schema, labels: Sequence[str]) -> None:
+    for name in ("image", *labels):
         if (count := schema.names.count(name)) != 1:
             what = f"{count} columns {name!r}" if count else f"no column {name!r}: add it"
-            raise ValueError(f"{show(path)} has {what}; wanted are {WANTED}")
+            raise ValueError(f"{show(path)} has {what}; wanted are {WANTED} {', '.join(labels)}")
+
+
+def _require_image(path: Path, schema: pa.Schema) -> None:
     kind = schema.field("image").type
     if kinds.is_struct(kind):
         inner = [kind.field(i) for i in range(kind.num_fields) if kind.field(i).name == "bytes"]

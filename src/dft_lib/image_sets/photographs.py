@@ -7,7 +7,7 @@ Nothing is taken on trust; what cannot be used stops with one sentence that name
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 
 from dft_lib.image_sets import parquet
 from dft_lib.image_sets.picture_files import open_picture, square
-from dft_lib.image_sets.real import GROUPS, caption, nouns_of
+from dft_lib.image_sets.real import caption, nouns_of
 from dft_lib.repro import shards
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.repro.paths import show
@@ -26,7 +26,9 @@ MOST_BYTES = 1 << 28  # of pixels in a batch that is handed on
 log = logging.getLogger(__name__)
 
 
-def choose(folder: Path, grid: pd.DataFrame, images_per_noun: int, seed: int) -> pd.DataFrame:
+def choose(
+    folder: Path, grid: pd.DataFrame, images_per_noun: int, seed: int, attributes: Sequence[str]
+) -> pd.DataFrame:
     """Choose the labelled photographs of a folder that the study can use.
 
     Of every profession and of people without one a random sample of `images_per_noun`; of every
@@ -37,11 +39,17 @@ def choose(folder: Path, grid: pd.DataFrame, images_per_noun: int, seed: int) ->
     folder : pathlib.Path
         See `parquet.files`; labels are text, or integers with names in the file's
         Hugging Face metadata.
+    grid : pandas.DataFrame
+        The training grid.
+    images_per_noun, seed : int
+        How many, and the study seed.
+    attributes : sequence of str
+        The study's.
 
     Returns
     -------
     pandas.DataFrame
-        `real.COLUMNS`; the index is the photograph's position in the folder.
+        `real.columns`; the index is the photograph's position in the folder.
 
     Raises
     ------
@@ -49,7 +57,9 @@ def choose(folder: Path, grid: pd.DataFrame, images_per_noun: int, seed: int) ->
         With one sentence, if there are no files, a column is missing or of a wrong type, a label
         contradicts the grid, or none shows a profession of the grid.
     """
-    labels = pd.concat([parquet.labels(p) for p in parquet.files(folder)], ignore_index=True)
+    labels = pd.concat(
+        [parquet.labels(path, attributes) for path in parquet.files(folder)], ignore_index=True
+    )
     known = nouns_of(grid)
     labels = labels[labels["noun"].isin(list(known))]
     wrong = labels[labels["kind"] != labels["noun"].map(known)]
@@ -61,7 +71,7 @@ def choose(folder: Path, grid: pd.DataFrame, images_per_noun: int, seed: int) ->
         )
     if not (labels["kind"] == "profession").any():
         raise ValueError(f"{show(folder)} shows no profession of the training grid: look at noun")
-    labels.loc[labels["kind"] == "general", list(GROUPS)] = ""
+    labels.loc[labels["kind"] == "general", list(attributes)] = ""
     things = grid[grid["kind"] == "general"].groupby("noun")["images"].sum()
     chosen: list[int] = []
     for noun, rows in labels.groupby("noun", sort=False):
@@ -70,7 +80,8 @@ def choose(folder: Path, grid: pd.DataFrame, images_per_noun: int, seed: int) ->
     labels = labels.loc[sorted(chosen)]
     parts = []
     for name, rows in labels.groupby(labels["kind"] == "general"):
-        parts.append(caption(rows, grid, "general" if name else "corpus").set_index(rows.index))
+        of = "general" if name else "corpus"
+        parts.append(caption(rows, grid, of, attributes).set_index(rows.index))
     return pd.concat(parts).sort_index()
 
 

@@ -12,7 +12,7 @@ No rater takes part: labels are the truth of the drawing, or what the folder of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,17 @@ from dft_lib.image_sets import screening
 from dft_lib.repro import shards
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.study import prompts
+from dft_lib.study.attributes import cells
 
 SETS = ("art", "corpus", "oversampled", "randomised", "general")
+OF_PHOTOGRAPHS = ("corpus", "oversampled", "general")
 EVEN = ("art", "oversampled", "randomised")  # sets weighted to the target
-LABELS = ("kind", "noun", "gender", "skin_tone")
-GROUPS = ("gender", "skin_tone")
-COLUMNS = (
-    "prompt_id", "prompt", "caption", "set", "kind", "noun", "fold", "gender", "skin_tone",
-    "replicate", "family", "original_skin_tone",
-)  # fmt: skip
+
+
+def columns(attributes: Sequence[str]) -> list[str]:
+    """Return the columns of a set of pictures with these attributes."""
+    return ["prompt_id", "prompt", "caption", "set", "kind", "noun", "fold", *attributes,
+            "replicate", "family", "original_skin_tone"]  # fmt: skip
 
 
 def nouns_of(grid: pd.DataFrame) -> dict[str, str]:
@@ -39,7 +41,9 @@ def nouns_of(grid: pd.DataFrame) -> dict[str, str]:
     return dict(zip(grid["noun"], grid["kind"], strict=True))
 
 
-def caption(records: pd.DataFrame, grid: pd.DataFrame, name: str) -> pd.DataFrame:
+def caption(
+    records: pd.DataFrame, grid: pd.DataFrame, name: str, attributes: Sequence[str]
+) -> pd.DataFrame:
     """Give labelled pictures the captions, prompts and folds of the training grid.
 
     A noun's pictures take its templates in turn, whatever the groups, so a caption says nothing
@@ -48,16 +52,18 @@ def caption(records: pd.DataFrame, grid: pd.DataFrame, name: str) -> pd.DataFram
     Parameters
     ----------
     records : pandas.DataFrame
-        Columns ``noun, gender, skin_tone`` ("" for things), and more that are kept.
+        Columns ``noun`` and the attributes ("" for things), and more that are kept.
     grid : pandas.DataFrame
         The training grid.
     name : str
         The set.
+    attributes : sequence of str
+        The study's.
 
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`, same rows.
+        `columns`, same rows.
 
     Raises
     ------
@@ -65,7 +71,7 @@ def caption(records: pd.DataFrame, grid: pd.DataFrame, name: str) -> pd.DataFram
         If a picture shows a group that the grid does not know.
     """
     captions = {n: list(dict.fromkeys(rows)) for n, rows in grid.groupby("noun")["caption"]}
-    keys = ["noun", *GROUPS, "caption"]
+    keys = ["noun", *attributes, "caption"]
     asked = grid[[*keys, "prompt"]].itertuples(index=False, name=None)
     explicit = {tuple(cell): prompt for *cell, prompt in asked}
     folds = dict(zip(grid["noun"], grid["fold"], strict=True))
@@ -78,32 +84,32 @@ def caption(records: pd.DataFrame, grid: pd.DataFrame, name: str) -> pd.DataFram
         caption=[captions[n][t % len(captions[n])]
                  for n, t in zip(records["noun"], turn, strict=True)],
     )  # fmt: skip
-    cells = out[["noun", *GROUPS, "caption"]].itertuples(index=False, name=None)
+    shown = out[keys].itertuples(index=False, name=None)
     try:
-        out["prompt"] = [explicit[cell] for cell in cells]
+        out["prompt"] = [explicit[cell] for cell in shown]
     except KeyError as error:
-        noun, gender, tone, _ = error.args[0]
+        noun, *groups, _ = error.args[0]
         raise ValueError(
-            f"a real picture of {noun!r} is labelled {gender!r}, {tone!r}, which the training "
+            f"a real picture of {noun!r} is labelled {str(groups)[1:-1]}, which the training "
             "grid never asks for: use the groups of lexicon/groups.csv, or leave it out"
         ) from None
-    parts = [out["noun"], *(out[g] for g in GROUPS)]
+    parts = [out["noun"], *(out[a] for a in attributes)]
     template = [captions[n].index(c) for n, c in zip(out["noun"], out["caption"], strict=True)]
     out["prompt_id"] = [
         "/".join(["real", name, *filter(None, cell), str(t)])
         for *cell, t in zip(*parts, template, strict=True)
     ]
-    return complete(out)
+    return complete(out, attributes)
 
 
-def complete(records: pd.DataFrame) -> pd.DataFrame:
-    """Return records with all of `COLUMNS`, replicates counted per prompt."""
+def complete(records: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """Return records with all of `columns`, replicates counted per prompt."""
     records = records.reset_index(drop=True)
     records["replicate"] = records.groupby("prompt_id", sort=False).cumcount()
     for column in ("family", "original_skin_tone"):
         if column not in records:
             records[column] = ""
-    return records[list(COLUMNS)]
+    return records[columns(attributes)]
 
 
 def weigh(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> pd.Series:
@@ -130,12 +136,7 @@ def summary(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> dict[st
         ``unreachable``: the mean share of the target in empty cells, 0 to 1, which no weighting
         of these pictures can give.
     """
-    wanted = {
-        (gender, tone): a * b
-        for gender, a in target["gender"].items()
-        for tone, b in target["skin_tone"].items()
-        if a * b > 0
-    }
+    wanted = {cell: share for cell, share in cells(target).items() if share > 0}
     out: dict[str, Any] = {}
     for name, rows in index.groupby("set", sort=False):
         entry: dict[str, Any] = {"pictures": len(rows), "nouns": int(rows["noun"].nunique())}
@@ -143,7 +144,7 @@ def summary(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> dict[st
         if len(people):
             empty, lost = 0, []
             for (kind, _), part in people.groupby(["kind", "noun"], sort=False):
-                shown = set(zip(part["gender"], part["skin_tone"], strict=True))
+                shown = set(part[list(target)].itertuples(index=False, name=None))
                 missing = [cell for cell in wanted if cell not in shown]
                 empty += len(missing)
                 lost += [sum(wanted[c] for c in missing)] if kind == "profession" else []
@@ -188,14 +189,16 @@ def write_set(
     return written
 
 
-def again(paths: list[Path], of: str, name: str) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+def again(
+    paths: list[Path], of: str, name: str, attributes: Sequence[str]
+) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
     """Yield the pictures that written shards hold of the set `of` once more, as the set `name`."""
     for path in paths:
         pictures, records = shards.read(path)
         take = (records["set"] == of).to_numpy()
         if not take.any():
             continue
-        records = records.loc[take, list(COLUMNS)].assign(set=name)
+        records = records.loc[take, columns(attributes)].assign(set=name)
         ids = records["prompt_id"].str.replace(f"real/{of}/", f"real/{name}/", regex=False)
         yield pictures[take], records.assign(prompt_id=ids)
 

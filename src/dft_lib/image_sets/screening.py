@@ -7,14 +7,15 @@ weighted back to the target, and `dft_lib.image_sets.audit` reports the balance 
 from __future__ import annotations
 
 import re
-from itertools import product
+from collections.abc import Sequence
 
 import pandas as pd
 
-from dft_lib.raters.base import SAFE, UNSAFE
+from dft_lib.study.attributes import SAFE, UNSAFE, cells
 
 KEPT = "kept"
-REASONS = ("no person", "unexpected person", "wrong subject", "wrong gender", "wrong skin_tone")
+REASONS = ("no person", "unexpected person", "wrong subject")
+WRONG = "wrong "  # then the attribute
 
 
 def forbidden(texts: pd.Series, terms: list[str]) -> pd.Series:
@@ -25,7 +26,12 @@ def forbidden(texts: pd.Series, terms: list[str]) -> pd.Series:
     return texts.str.contains(pattern, case=False, regex=True)
 
 
-def screen(records: pd.DataFrame, ratings: pd.DataFrame) -> pd.Series:
+def rejected(verdicts: pd.Series) -> pd.Series:
+    """Say which images screening rejected for what they show."""
+    return verdicts.isin(REASONS) | verdicts.str.startswith(WRONG)
+
+
+def screen(records: pd.DataFrame, ratings: pd.DataFrame, attributes: Sequence[str]) -> pd.Series:
     """Give every image a verdict: `kept`, or why it is not.
 
     An image with a person is kept if the steering raters see the person and the profession asked
@@ -35,24 +41,27 @@ def screen(records: pd.DataFrame, ratings: pd.DataFrame) -> pd.Series:
     Parameters
     ----------
     records : pandas.DataFrame
-        Records with ``kind, noun, gender, skin_tone`` as requested ("" where not).
+        Records with ``kind, noun`` and the groups as requested ("" where not).
     ratings : pandas.DataFrame
-        The steering panel's answers, same rows: ``person, gender, skin_tone``, and ``role`` and
+        The steering panel's answers, same rows: ``person``, the attributes, and ``role`` and
         ``unsafe`` if somebody answers for them; otherwise nobody checks the profession or thing,
         or whether a picture is safe.
+    attributes : sequence of str
+        The study's; of several that are wrong the first one is named.
 
     Returns
     -------
     pandas.Series
-        str: `KEPT`, one of `REASONS` (figures show those), or `UNSAFE` (no figure does).
+        str: `KEPT`, one of `REASONS` or `WRONG` and an attribute (figures show those), or `UNSAFE`
+        (no figure does).
     """
     verdict = pd.Series(KEPT, index=records.index)
     wants_person = records["kind"] != "general"
     # Later rules overwrite earlier ones, so the gravest reason stands.
-    for attribute in ("skin_tone", "gender"):
+    for attribute in reversed(attributes):
         asked = records[attribute] != ""
         wrong = asked & (ratings[attribute] != records[attribute])
-        verdict[wrong] = f"wrong {attribute}"
+        verdict[wrong] = WRONG + attribute
     if "role" in ratings:
         verdict[ratings["role"] != records["noun"]] = "wrong subject"
     verdict[~wants_person & (ratings["person"] == "person")] = "unexpected person"
@@ -70,7 +79,7 @@ def weigh(
     Parameters
     ----------
     index : pandas.DataFrame
-        Columns ``set, noun, gender, skin_tone, verdict`` (groups as requested).
+        Columns ``set, noun, verdict`` and the target's attributes (groups as requested).
     target : dict
         attribute -> {group: share}; the cells' target is the product over attributes.
     minimum_per_cell : int
@@ -87,26 +96,26 @@ def weigh(
         If a balanced cell has too few images.
     """
     weight = pd.Series(0.0, index=index.index)
+    shares = cells(target)
     kept = index[index["verdict"] == KEPT]
     for (group, _), rows in kept.groupby(["set", "noun"], sort=False):
         weight[rows.index] = 1 / len(rows)
         if group != "balanced":
             continue
-        for (gender, tone), cell in rows.groupby(["gender", "skin_tone"], sort=False):
-            share = target["gender"][gender] * target["skin_tone"][tone]
-            weight[cell.index] = share / len(cell)
+        for groups, cell in rows.groupby(list(target), sort=False):
+            weight[cell.index] = shares[groups] / len(cell)
         weight[rows.index] /= weight[rows.index].sum()
     balanced = index[index["set"] == "balanced"]
     counts = (balanced["verdict"] == KEPT).groupby(
-        [balanced["noun"], balanced["gender"], balanced["skin_tone"]], sort=False
+        [balanced["noun"], *(balanced[a] for a in target)], sort=False
     ).sum()  # fmt: skip
     # every cell of the target, so that one whose prompts were all forbidden counts as empty
-    cells = product(balanced["noun"].unique(), *target.values())
-    counts = counts.reindex(pd.MultiIndex.from_tuples(list(cells)), fill_value=0)
+    wanted = [(noun, *groups) for noun in balanced["noun"].unique() for groups in shares]
+    counts = counts.reindex(pd.MultiIndex.from_tuples(wanted), fill_value=0)
     if counts.min() < minimum_per_cell:
-        noun, gender, tone = counts.idxmin()
+        cell = " ".join([*counts.idxmin()[:0:-1], counts.idxmin()[0]])
         raise ValueError(
-            f"screening left {counts.min()} images of {tone} {gender} {noun}, fewer than "
+            f"screening left {counts.min()} images of {cell}, fewer than "
             f"synthesis.minimum_per_cell {minimum_per_cell}: raise prompts.images_per_cell, "
             "shorten forbidden_terms, or look at the rejected images"
         )

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.sampling.plan import Guide, Plan
+from dft_lib.study.attributes import Attribute
+from dft_lib.study.lexicon import Lexicon
+from dft_lib.study.params import Base
 from dft_lib.study.prompts import Request
 from dft_lib.study.schema import Group, first_problem
 
@@ -26,16 +29,28 @@ class Setting:
         Key of its draws.
     target : dict
         attribute -> {group: share}.
-    words : dict
-        attribute -> {group: word used in prompts}.
+    attributes : dict
+        Name -> attribute: its words and how prompts say them.
     nouns : tuple of str
         Nouns of people: professions, and "person" and its kin.
     """
 
     study_seed: int
     target: Mapping[str, Mapping[str, float]]
-    words: Mapping[str, Mapping[str, str]]
+    attributes: Mapping[str, Attribute]
     nouns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, base: Base, words: Lexicon) -> Setting:
+        """Return the setting of a study and its lexicon.
+
+        Raises
+        ------
+        ValueError
+            If they do not have the same attributes and groups.
+        """
+        nouns = (*words.professions["profession"], *words.people["noun"])
+        return cls(base.study_seed, base.target, words.chosen(base.target), nouns)
 
 
 class Intervention:

@@ -19,9 +19,10 @@ import torch
 from pydantic import Field
 
 from dft_lib.interventions import base
-from dft_lib.interventions.people import PERSON, People, describe_with
+from dft_lib.interventions.people import People
 from dft_lib.models.conditioning import Conditioning
 from dft_lib.repro.noise import keyed_rng
+from dft_lib.study.attributes import PERSON, describe
 from dft_lib.study.params import Group, Share
 from dft_lib.study.prompts import Request, article
 
@@ -34,7 +35,7 @@ class Settings(Group):
     Attributes
     ----------
     attributes : list of str
-        "gender", "skin_tone" or both.
+        One or more of the study's.
     warmup : float
         Share of the steps without guidance, 0 to 1; the momentum builds up meanwhile.
     scale : float
@@ -194,8 +195,9 @@ class Intervention(base.Intervention):
         group = plan.drawn[attribute]
         if sign < 0:
             group = other_group(self.setting, attribute, group, plan.request)
-        word = self.setting.words[attribute][group]
-        return article(describe_with(PERSON, {attribute: word}))
+        known = self.setting.attributes
+        word = known[attribute].words[group]
+        return article(describe(PERSON, {attribute: word}, known))
 
 
 def other_group(setting: base.Setting, attribute: str, group: str, request: Request) -> str:

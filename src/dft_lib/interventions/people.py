@@ -13,14 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dft_lib.interventions.base import Setting, draw_group
-from dft_lib.study.prompts import Request, article, describe
-
-PERSON = "person"  # the noun that a named gender replaces: "a woman", not "a woman person"
-ATTRIBUTES = (
-    "gender",
-    "skin_tone",
-    "age",
-)  # what `dft_lib.study.prompts.describe` can put into words
+from dft_lib.study.attributes import PERSON, Attribute, describe
+from dft_lib.study.prompts import Request, article
 
 # Nouns that name a gender and a person at once; they stand alone ("a girl") or before another
 # noun ("a woman pilot").
@@ -47,6 +41,8 @@ AGES = (
     "young", "old", "elderly", "aged", "adult", "teenage", "teenager", "child", "kid", "baby",
     "toddler", "girl", "girls", "boy", "boys", "grandmother", "grandfather",
 )  # fmt: skip
+# Attribute -> words that state it, beside the lexicon's own.
+WORDS = {"gender": GENDERED_NOUNS + GENDERED_WORDS, "skin_tone": TONES, "age": AGES}
 
 
 @dataclass(frozen=True)
@@ -68,6 +64,8 @@ class Person:
         The noun, as written.
     stated : frozenset of str
         Attributes that the prompt states, anywhere.
+    attributes : dict
+        Name -> attribute: how groups are said.
     """
 
     prompt: str
@@ -77,6 +75,7 @@ class Person:
     phrase: str
     noun: str
     stated: frozenset[str]
+    attributes: Mapping[str, Attribute]
 
     def rewrite(self, words: Mapping[str, str]) -> str:
         """Return the prompt with the person described further; nothing else changes.
@@ -89,7 +88,7 @@ class Person:
         if not words:
             return self.prompt
         noun = PERSON if self.phrase.lower() == PERSON else self.phrase
-        text = describe_with(noun, words)
+        text = describe(noun, words, self.attributes)
         if self.has_article:
             text = article(text)
         if self.prompt[self.start].isupper():
@@ -117,20 +116,26 @@ class People:
         for attribute in attributes:
             _check(setting, attribute, list(attributes))
         self.setting, self.attributes = setting, tuple(attributes)
-        words = {a: tuple(setting.words.get(a, {}).values()) for a in ATTRIBUTES}
-        gender = _any(words["gender"] + GENDERED_NOUNS + GENDERED_WORDS)
+        own = {a: tuple(about.words.values()) for a, about in setting.attributes.items()}
+        words = {a: _any(own.get(a, ()) + other) for a, other in WORDS.items()}
+        gender = words["gender"]
         noun = _any(tuple(setting.nouns) + GENDERED_NOUNS)
         person = rf"(?P<phrase>(?:{gender}\s+)*(?P<noun>{noun}))"
         self._person = _pattern(rf"(?P<article>an?\s+)?{person}")
-        tone = _any(words["skin_tone"] + TONES)
-        self._stated = {
-            "gender": _pattern(gender),
-            "skin_tone": _pattern(
-                rf"[\w-]+[\s-]skinned|(?:\w+-)*{tone}\s+(?:skin|complexion)"
+        # What the lexicon says itself states any attribute; of some there is more to know.
+        stated = {
+            a: _any([about.say(word) for word in own[a]])
+            for a, about in setting.attributes.items()
+        }
+        stated |= {
+            "gender": gender,
+            "skin_tone": (
+                rf"[\w-]+[\s-]skinned|(?:\w+-)*{words['skin_tone']}\s+(?:skin|complexion)"
                 rf"|{_any(ORIGINS)}(?=\s+(?:{gender}\s+)*{noun}(?![\w-]))"
             ),
-            "age": _pattern(rf"{_any(words['age'] + AGES)}|\d+[\s-]years?[\s-]old"),
+            "age": rf"{words['age']}|\d+[\s-]years?[\s-]old",
         }
+        self._stated = {a: _pattern(expression) for a, expression in stated.items()}
 
     def find(self, prompt: str) -> Person | None:
         """Return the first person of a prompt (of nouns that start there the longest), if any."""
@@ -140,7 +145,7 @@ class People:
         stated = frozenset(a for a, pattern in self._stated.items() if pattern.search(prompt))
         return Person(
             prompt, match.start(), match.end(), match["article"] is not None, match["phrase"],
-            match["noun"], stated,
+            match["noun"], stated, self.setting.attributes,
         )  # fmt: skip
 
     def draw(self, request: Request) -> dict[str, str]:
@@ -153,13 +158,6 @@ class People:
             for attribute in self.attributes
             if attribute not in person.stated
         }
-
-
-def describe_with(noun: str, words: Mapping[str, str]) -> str:
-    """Describe a person as `dft_lib.study.prompts.describe` does, from {attribute: group word}."""
-    return describe(
-        noun, gender=words.get("gender"), skin_tone=words.get("skin_tone"), age=words.get("age")
-    )
 
 
 def _any(words: Sequence[str]) -> str:
@@ -177,16 +175,8 @@ def _check(setting: Setting, attribute: str, attributes: list[str]) -> None:
     """Refuse an attribute that cannot be drawn."""
     if attributes.count(attribute) > 1:
         raise ValueError(f"draw.attributes names {attribute!r} twice: remove one")
-    if attribute not in ATTRIBUTES:
-        raise ValueError(
-            f"draw.attributes: {attribute!r} cannot be put into words; use {', '.join(ATTRIBUTES)}"
-        )
     if attribute not in setting.target:
         raise ValueError(
-            f"draw.attributes: {attribute!r} has no target; add it to base.target or remove it"
-        )
-    missing = [g for g in setting.target[attribute] if g not in setting.words.get(attribute, {})]
-    if missing:
-        raise ValueError(
-            f"draw.attributes: {attribute} {missing[0]!r} has no word; add it to groups.csv"
+            f"draw.attributes: {attribute!r} has no target; use {', '.join(setting.target)}, or "
+            "add it to base.target"
         )

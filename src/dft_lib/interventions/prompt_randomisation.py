@@ -22,7 +22,7 @@ class Settings(Group):
     Attributes
     ----------
     attributes : list of str
-        "gender", "skin_tone" or both.
+        One or more of the study's.
     """
 
     attributes: Annotated[list[str], Field(min_length=1)]
@@ -40,5 +40,5 @@ class Intervention(base.Intervention):
         person, drawn = self.people.find(request.prompt), self.people.draw(request)
         if person is None:
             return base.Plan(request, request.prompt)
-        words = {attribute: self.setting.words[attribute][g] for attribute, g in drawn.items()}
+        words = {a: self.setting.attributes[a].words[group] for a, group in drawn.items()}
         return base.Plan(request, person.rewrite(words), drawn)

@@ -8,10 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-UNCLEAR = "unclear"
-NO_PERSON = "no_person"
-SAFE, UNSAFE = "safe", "unsafe"
-ATTRIBUTES = ("person", "role", "gender", "skin_tone", "age", UNSAFE)
+from dft_lib.study.attributes import UNCLEAR
 
 
 @dataclass(frozen=True)

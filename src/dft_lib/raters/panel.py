@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dft_lib.raters.base import NO_PERSON, Answer, HasFeatures, HasWeights, Rater, check_pixels
+from dft_lib.raters.base import Answer, HasFeatures, HasWeights, Rater, check_pixels
 from dft_lib.repro.paths import DATA
+from dft_lib.study.attributes import NO_PERSON, PERSON, QUESTIONS
 from dft_lib.study.wall import RATERS, require_known
 
 
@@ -26,6 +27,8 @@ class Panel:
         Where weight files are.
     others : iterable of str
         Raters that answer nothing here, opened for their features.
+    groups : mapping
+        Attribute -> its groups, as in ``base.target``: what raters of any attribute answer with.
     """
 
     def __init__(
@@ -33,17 +36,18 @@ class Panel:
         members: Mapping[str, str],
         folder: Path | None = None,
         others: Iterable[str] = (),
+        groups: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         require_known(members)
         self.members = dict(members)
         where = folder or DATA / "raters"
         self.where = where
-        self.raters: dict[str, Rater] = {
-            name: import_module(f"dft_lib.raters.{RATERS[name].module}").open_rater(
-                where / f"{name}.safetensors"
-            )
-            for name in sorted({*members.values(), *others})
-        }
+        target = {a: tuple(g) for a, g in (groups or {}).items()}
+        self.raters: dict[str, Rater] = {}
+        for name in sorted({*members.values(), *others}):
+            module = import_module(f"dft_lib.raters.{RATERS[name].module}")
+            known = {"groups": target} if RATERS[name].any else {}
+            self.raters[name] = module.open_rater(where / f"{name}.safetensors", **known)
 
     def about(self) -> dict[str, dict[str, str | None]]:
         """Return version, kind and SHA-256 of the weights (None without any) of every rater."""
@@ -87,7 +91,7 @@ class Panel:
     def rate(self, pixels: np.ndarray) -> pd.DataFrame:
         """Rate pictures: one column per attribute.
 
-        Gender, skin tone and age read `no_person` where the person rater sees none (not where it
+        Attributes read `no_person` where the person rater sees none (not where it
         is unsure); role stays, since it also names what else is drawn ("dog").
 
         Parameters
@@ -101,8 +105,8 @@ class Panel:
             n rows; one column of labels per attribute of the panel.
         """
         table = pd.DataFrame({k: a.labels for k, a in self.answers(pixels).items()})
-        if "person" in table:
-            nobody = table["person"] == NO_PERSON
-            for attribute in table.columns.intersection(["gender", "skin_tone", "age"]):
+        if PERSON in table:
+            nobody = table[PERSON] == NO_PERSON
+            for attribute in table.columns.difference(QUESTIONS):
                 table.loc[nobody, attribute] = NO_PERSON
         return table

@@ -268,7 +268,8 @@ def fit(job: Job) -> Fitted:
         # Only the classifier of the moment term sees the balanced set; the model never does.
         model = latents.identity(job.base)
         moments, index = latents.moments_of(job.data, "balanced", job.fresh, model)
-        known = examples.select(index, chosen, job.seed, job.base.held_out)
+        named = list(job.base.target)
+        known = examples.select(index, chosen, job.seed, job.base.held_out, named)
         known = known[known["kind"] != "general"]
         classifier, accuracy = fit_classifier(
             moments, known, job.base.target, key=[job.base.study_seed, job.name, job.seed]

@@ -20,6 +20,7 @@ lam I: one low-rank factor for all layers, saved as an ordinary LoRA.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -33,8 +34,9 @@ from dft_lib.raters.panel import Panel
 from dft_lib.repro import seals
 from dft_lib.repro.files import write_json
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
+from dft_lib.study.attributes import PERSON, Attribute, describe
 from dft_lib.study.params import Training
-from dft_lib.study.prompts import Request, article, describe
+from dft_lib.study.prompts import Request, article
 from dft_lib.training.job import Cost, Fitted, Job
 
 TARGETS = ["attn2.to_k", "attn2.to_v"]
@@ -125,7 +127,7 @@ class Editor:
         width = next(iter(self.edited.values()))[0].shape[1]
         self.kept = torch.cat([torch.zeros(0, width, dtype=torch.float64), *kept])
         self.groups = {
-            (a, g): embeddings(pipeline, _person({a: g}), tail)
+            (a, g): embeddings(pipeline, _person({a: g}, job.attributes), tail)
             for a, shares in self.target.items()
             for g in shares
         }
@@ -166,11 +168,10 @@ class Editor:
         return [m for name, m in named if name.endswith(tuple(TARGETS))]
 
 
-def _person(groups: dict[str, str]) -> str:
+def _person(groups: Mapping[str, str], attributes: Mapping[str, Attribute]) -> str:
     """Return "a woman", "a dark-skinned person"."""
-    return article(
-        describe("person", gender=groups.get("gender"), skin_tone=groups.get("skin_tone"))
-    )
+    words = {a: attributes[a].words[group] for a, group in groups.items()}
+    return article(describe(PERSON, words, attributes))
 
 
 def missing(rated: pd.Series, shares: dict[str, float]) -> tuple[dict[str, float], bool]:
@@ -191,7 +192,7 @@ def fit(job: Job) -> Fitted:
     """Edit, measure, and edit again until nothing but chance is left."""
     pipeline, chosen = job.fresh(), job.settings
     editor = Editor(pipeline, job, job.rows(chosen))
-    panel = Panel(job.base.steer)
+    panel = Panel(job.base.steer, groups=job.base.target)
     # the edit changes the U-Net, not the text: prompts stay encoded
     sampler = Sampler(pipeline, SamplingSettings.of(job.base))
     pipeline.unet.eval()

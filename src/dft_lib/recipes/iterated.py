@@ -102,7 +102,7 @@ class Loop:
     def __init__(self, job: Job, rows: pd.DataFrame) -> None:
         self.job, self.rows, self.moments = job, rows, job.moments
         self.target, self.factors, self.drawn = job.base.target, Multipliers(), 0
-        self.panel = Panel(job.base.steer)
+        self.panel = Panel(job.base.steer, groups=job.base.target)
         self.teacher = job.fresh()
         people = rows[rows["kind"] != "general"]
         self.nouns = list(dict.fromkeys(people["noun"]))
@@ -153,7 +153,8 @@ class Loop:
             drawn = np.concatenate([p for _, p in sampler.draw(listed)])
             self.drawn += len(drawn)
             table = pd.DataFrame(records).reset_index(drop=True)
-            kept = screening.screen(table, self.panel.rate(drawn)) == screening.KEPT
+            rated = self.panel.rate(drawn)
+            kept = screening.screen(table, rated, attributes) == screening.KEPT
             if kept.any():
                 added.append(table[kept])
                 pictures.append(drawn[kept.to_numpy()])

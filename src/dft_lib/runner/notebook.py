@@ -133,6 +133,7 @@ def environment(folder: str) -> dict[str, str]:
         workspace.RUNNER_VARIABLE: workspace.identity(),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MATPLOTLIBRC": str(Path(mpl.origin).parent / "mpl-data" / "matplotlibrc"),
+        "PYTHONOPTIMIZE": "",  # pandas and seaborn need their docstrings
         "IPYTHONDIR": f"{folder}/ipython",  # no start-up files, no figure formats of one's own
     }
     if os.pathsep not in str(ROOT):  # a relative PYTHONPATH means another folder in the kernel

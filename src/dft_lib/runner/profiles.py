@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from dft_lib.repro.paths import ROOT, SCRATCH, enter, show
+from dft_lib.runner import checks
 from dft_lib.study import params, profiles
 
 CLONED = ".dft-cloned"  # in a clone: the files that came from the work tree
@@ -82,7 +83,7 @@ def run(target: Path) -> None:
     """Run the study in a clone; end this process as a command that fails does."""
     # The clone's own source wins over the installed package.
     environment = {**os.environ, "PYTHONPATH": str(target / "src")}
-    for command in (["dvc", "pull", "-q", "-r", "store", "data.dvc"], ["dvc", "repro"]):
+    for command in (["dvc", "pull", "-r", "store", "data.dvc"], ["dvc", "repro"]):
         done = subprocess.run(command, cwd=target, env=environment)
         if done.returncode:
             sys.exit(done.returncode)
@@ -151,6 +152,8 @@ def main() -> None:
             return
         if arguments.publish and not profiles.is_named(profile):
             raise ValueError("only profiles of profiles/ are published: move the file there")
+        if found := checks.problems(values, profile):
+            raise ValueError(checks.listed(found))
         target = place_of(profile)
         clone(text, target)
         run(target)

@@ -28,7 +28,6 @@ from dft_lib.sampling.workers import Engine, Stage
 from dft_lib.study import prompts
 from dft_lib.study.params import Base
 
-ATTRIBUTES_DRAWN = ("gender", "skin_tone")  # what an intervention may have drawn, "" if nothing
 Rate = Callable[[np.ndarray], pd.DataFrame]
 
 
@@ -54,6 +53,8 @@ class Drawing:
         Loads raters; returns a function from pictures to one row of answers per picture.
     ratings : pathlib.Path, optional
         Where those answers go, a file per shard, and the seals of both (`dft_lib.repro.seals`).
+    attributes : tuple of str
+        What an intervention may have drawn: a column ``drawn_...`` each, "" if nothing.
     """
 
     open_sampler: Callable[[], Sampler]
@@ -63,6 +64,7 @@ class Drawing:
     about: dict[str, Any]
     open_rating: Callable[[], Rate] | None = None
     ratings: Path | None = None
+    attributes: tuple[str, ...] = ()
 
     def slices(self) -> list[slice]:
         """Return which images are in which shard."""
@@ -134,7 +136,7 @@ class Artist:
         records = records.assign(
             **self.drawing.about,
             drawn_prompt=[plan.prompt for plan in plans],
-            **{f"drawn_{a}": [p.drawn.get(a, "") for p in plans] for a in ATTRIBUTES_DRAWN},
+            **{f"drawn_{a}": [p.drawn.get(a, "") for p in plans] for a in self.drawing.attributes},
             **asdict(sampler.settings),
             threads=torch.get_num_threads(),
             device=sampler.pipeline.device.type,

@@ -10,7 +10,6 @@ import pandas as pd
 
 from dft_lib.interventions.base import Setting, open_intervention
 from dft_lib.models import adapters, pipelines, sources
-from dft_lib.raters.base import UNSAFE
 from dft_lib.raters.panel import Panel
 from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
@@ -19,6 +18,7 @@ from dft_lib.sampling import drawing
 from dft_lib.sampling.workers import Engine
 from dft_lib.study import lexicon, prompts
 from dft_lib.study.arms import ArmSampling, part
+from dft_lib.study.attributes import UNSAFE, Target
 from dft_lib.study.params import Base, Evaluate
 from dft_lib.study.wall import require_apart
 
@@ -33,12 +33,8 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
     models = resolve(settings.models) / name
     manifest = adapters.read_manifest(models)
     require_apart(base.steer, base.judge, manifest["raters_used"])
-    words = lexicon.load(settings.lexicon_folder)
-    setting = Setting(
-        base.study_seed, base.target, {a: words.words(a) for a in base.target},
-        (*words.professions["profession"], *words.people["noun"]),
-    )  # fmt: skip
-    intervention = open_intervention(arm.intervention, arm.draw, setting)
+    words = lexicon.load(base.lexicon_folder)
+    intervention = open_intervention(arm.intervention, arm.draw, Setting.of(base, words))
     grid_path = resolve(settings.prompts) / "evaluation.parquet"
     grid = prompts.read_grid(grid_path)
     missing = sorted(set(base.training_seeds) - set(manifest["seeds"]))
@@ -48,13 +44,13 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
     about: dict[str, Any] = {"arm": name, **sources.record(base.model)}
     key: list[Any] = [about, base.model_dump(), settings.model_dump(), part(arm, ArmSampling)]
     key += [
-        seals.hash_of(resolve(settings.lexicon_folder)),
+        seals.hash_of(resolve(base.lexicon_folder)),
         seals.hash_of(grid_path),
         seals.hash_of(models),
     ]
     with workspace.hold(f"evaluate-{name}", out, key) as folder:
         publish = folder / "publish"
-        panel = open_judges(base.judge, settings.features)  # or stop now
+        panel = open_judges(base.judge, settings.features, base.target)  # or stop now
         filters = {a: name for a, name in base.steer.items() if a == UNSAFE}
         Panel(filters)
         parts = []
@@ -71,8 +67,9 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
                 publish / name_of_seed,
                 settings.shard_size,
                 about | {"seed": seed},
-                partial(_open_rating, base.judge, settings.features, filters),
+                partial(_open_rating, base.judge, settings.features, base.target, filters),
                 folder / "ratings" / name_of_seed,
+                tuple(base.target),
             )  # fmt: skip
             drawing.draw_shards(
                 task, engine=Engine.of(base),
@@ -95,19 +92,22 @@ def evaluate_arm(base: Base, settings: Evaluate, name: str, arm: ArmSampling) ->
     return ratings
 
 
-def open_judges(members: dict[str, str], features: str) -> Panel:
+def open_judges(members: dict[str, str], features: str, target: Target) -> Panel:
     """Open the judge panel; stop at once if a judge, or the space of distances, is not there."""
-    panel = Panel(members, others=[features])
+    panel = Panel(members, others=[features], groups=target)
     panel.features_of(features, np.zeros((0, 64, 64, 3), np.uint8))
     return panel
 
 
-def _open_rating(members: dict[str, str], features: str, filters: dict[str, str]) -> drawing.Rate:
+def _open_rating(
+    members: dict[str, str], features: str, target: Target, filters: dict[str, str]
+) -> drawing.Rate:
     """Open the judges, and the study's filter of unsafe pictures, which is asked but judges none.
 
     What it flags is rated like the rest: left out, it would skew the shares of groups.
     """
-    panels = [Panel(members, others=[features]), *([Panel(filters)] if filters else [])]
+    judges = Panel(members, others=[features], groups=target)
+    panels = [judges, *([Panel(filters)] if filters else [])]
 
     def rate(pictures: np.ndarray) -> pd.DataFrame:
         vectors = pd.DataFrame(panels[0].features_of(features, pictures)).add_prefix("feature_")

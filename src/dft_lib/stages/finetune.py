@@ -11,6 +11,7 @@ from dft_lib.models import adapters, pipelines
 from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve
+from dft_lib.study import lexicon
 from dft_lib.study.arms import ArmTraining, part
 from dft_lib.study.params import Base, Finetune
 from dft_lib.training import job as recipes
@@ -29,6 +30,7 @@ def train_arm(base: Base, settings: Finetune, name: str, arm: ArmTraining) -> pd
     out, data = resolve(settings.out) / name, resolve(arm.data)
     known = about(base, name, arm)
     key: list[Any] = [known, base.model_dump(), settings.model_dump(), part(arm, ArmTraining)]
+    key += [repr(lexicon.load(base.lexicon_folder).chosen(base.target))]
     used: list[str] = []
     if chosen is not None:
         used = adapters.read_manifest(data)["screened_by"]

@@ -18,21 +18,16 @@ def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFr
 
     Stops where the base model's text encoder cannot read a prompt, or tell two apart.
     """
-    words = lexicon.load(settings.lexicon_folder)
-    for attribute, shares in base.target.items():
-        if list(shares) != list(words.words(attribute)):
-            raise ValueError(
-                f"base.target.{attribute} names {', '.join(shares)}, but groups.csv has "
-                f"{', '.join(words.words(attribute))}: make them the same, in the same order"
-            )
+    words = lexicon.load(base.lexicon_folder)
+    named = list(words.chosen(base.target))
     out = resolve(settings.out)
     key = [
         base.model_dump(),
         settings.model_dump(),
-        seals.hash_of(resolve(settings.lexicon_folder)),
+        seals.hash_of(resolve(base.lexicon_folder)),
     ]
-    training_grid = prompts.training_grid(words, settings)
-    evaluation_grid = prompts.evaluation_grid(words, settings, base.held_out)
+    training_grid = prompts.training_grid(words, settings, named)
+    evaluation_grid = prompts.evaluation_grid(words, settings, named, base.held_out)
     both = pd.concat([training_grid, evaluation_grid])
     require_distinct(
         pd.concat([both["prompt"], both["caption"]]),

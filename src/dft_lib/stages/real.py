@@ -18,13 +18,20 @@ from dft_lib.world import settings as worlds
 
 log = logging.getLogger(__name__)
 README = "README.md"
+DRAWN = ("gender", "skin_tone")  # what the world's drawings differ in
 
 
 def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     """02b: write the sets of real pictures, weighted; return the index."""
-    grid_path = resolve(settings.prompts) / "training.parquet"
+    named = list(base.target)
     source = resolve(settings.source)
     drawn = worlds.describes(source)
+    if drawn and set(named) != set(DRAWN):
+        raise ValueError(
+            f"real.source is the emoji world, which draws {' and '.join(DRAWN)}, but base.target "
+            f"names {', '.join(named)}: give it a folder of labelled pictures, or photographs"
+        )
+    grid_path = resolve(settings.prompts) / "training.parquet"
     taken = [] if drawn or _empty(source) else parquet.files(source)
     inputs = [grid_path, *([DATA / "art", source] if drawn else taken)]
     grid = real.read_grid(grid_path)
@@ -37,10 +44,10 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
             left.unlink()
         parts: list[pd.DataFrame] = []
         if drawn:
-            parts = _emoji(grid, settings, base.study_seed, publish / "shards")
+            parts = _emoji(grid, settings, base, publish / "shards")
         elif taken:
-            parts = _photographs(grid, settings, base.study_seed, publish / "shards")
-        index = _index(parts)
+            parts = _photographs(grid, settings, base, publish / "shards")
+        index = _index(parts, named)
         index["weight"] = real.weigh(index, base.target)
         write_table(publish / shards.INDEX, index)
         shards.write_card(publish, "shards/*.parquet")
@@ -67,15 +74,17 @@ def _empty(source: Path) -> bool:
     return source.is_dir() and {path.name for path in source.iterdir()} == {README}
 
 
-def _index(parts: list[pd.DataFrame]) -> pd.DataFrame:
+def _index(parts: list[pd.DataFrame], attributes: list[str]) -> pd.DataFrame:
     """Bring records together in the order of the shards; every picture is kept."""
     if not parts:
-        empty = pd.DataFrame({c: pd.Series(dtype=str) for c in (*real.COLUMNS, "sha256")})
+        columns = [*real.columns(attributes), "sha256"]
+        empty = pd.DataFrame({c: pd.Series(dtype=str) for c in columns})
         return empty.assign(replicate=pd.Series(dtype="int64"), verdict=pd.Series(dtype=str))
     return pd.concat(parts, ignore_index=True).assign(verdict="kept")
 
 
-def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[pd.DataFrame]:
+def _emoji(grid: pd.DataFrame, settings: Real, base: Base, folder: Path) -> list[pd.DataFrame]:
+    seed, named = base.study_seed, list(base.target)
     world = pictures.World.load(resolve(settings.source))
     art = pictures.drawn_by_art(world, grid, seed)
     people = grid.loc[grid["kind"] != "general", "noun"].drop_duplicates().tolist()
@@ -96,10 +105,12 @@ def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[
             continue
         before = set(folder.glob("*.parquet"))
         if name == "oversampled":
-            batches = real.again(corpus, "corpus", name)
+            batches = real.again(corpus, "corpus", name, named)
         else:
             whole = "prompt_id" in rows
-            records = real.complete(rows) if whole else real.caption(rows, grid, name)
+            records = (
+                real.complete(rows, named) if whole else real.caption(rows, grid, name, named)
+            )
             batches = pictures.draw(world, records, rows, key, seed, settings.shard_size)
         parts += real.write_set(folder, batches)
         if name == "corpus":
@@ -108,11 +119,13 @@ def _emoji(grid: pd.DataFrame, settings: Real, seed: int, folder: Path) -> list[
 
 
 def _photographs(
-    grid: pd.DataFrame, settings: Real, seed: int, folder: Path
+    grid: pd.DataFrame, settings: Real, base: Base, folder: Path
 ) -> list[pd.DataFrame]:
-    source = resolve(settings.source)
-    chosen = photographs.choose(source, grid, settings.images_per_profession, seed)
+    source, named = resolve(settings.source), list(base.target)
+    chosen = photographs.choose(
+        source, grid, settings.images_per_profession, base.study_seed, named
+    )
     drawn = photographs.photographs(source, chosen, settings.shard_size)
     parts = real.write_set(folder, drawn)
-    again = real.again(sorted(folder.glob("*.parquet")), "corpus", "oversampled")
+    again = real.again(sorted(folder.glob("*.parquet")), "corpus", "oversampled", named)
     return parts + real.write_set(folder, again)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     """02: draw the training grid with the teacher, screen, weight, audit; return the index."""
     pipelines.start(base.threads, base.device, base.dtype)
-    Panel(base.steer)  # or stop now
+    Panel(base.steer, groups=base.target)  # or stop now
     grid_path = resolve(settings.prompts) / "training.parquet"
     grid = prompts.read_grid(grid_path)
     barred = screening.forbidden(grid["prompt"], settings.forbidden_terms)
@@ -45,13 +45,14 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
             folder / "publish" / "shards",
             settings.shard_size,
             about,
-            partial(_open_steering, base.steer),
+            partial(_open_steering, base),
             folder / "ratings",
+            tuple(base.target),
         )
         drawing.draw_shards(task, engine=Engine.of(base), label="synthesis")
         index = drawing.read_ratings(task)
         rated = index.filter(like="rated_").rename(columns=lambda c: c[6:])
-        index["verdict"] = screening.screen(index, rated)
+        index["verdict"] = screening.screen(index, rated, list(base.target))
         index["verdict"] = screening.match_size(index)
         index["weight"] = screening.weigh(index, base.target, settings.minimum_per_cell)
         write_table(folder / "publish" / shards.INDEX, index)
@@ -67,6 +68,6 @@ def synthesise(base: Base, settings: Synthesis) -> pd.DataFrame:
     return index
 
 
-def _open_steering(members: dict[str, str]) -> drawing.Rate:
-    panel = Panel(members)
+def _open_steering(base: Base) -> drawing.Rate:
+    panel = Panel(base.steer, groups=base.target)
     return lambda pictures: panel.rate(pictures).add_prefix("rated_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.repro.paths import resolve, show
-from dft_lib.study import wordlist
+from dft_lib.study import attributes, wordlist
+from dft_lib.study.attributes import Attribute, Target
 
 FOLDS = ("0", "1", "2")
 VALIDATION = "validation"
@@ -17,37 +19,46 @@ _COLUMNS = {
     "professions": ("profession", "fold", "source"),
     "people": ("noun", "source"),
     "general": ("noun", "source"),
+    "attributes": (
+        "attribute", "label", "pattern", "place", "ordered", "replaces_person", "source",
+    ),
     "groups": ("attribute", "group", "word", "source"),
-}
-ATTRIBUTES = ("gender", "skin_tone", "ethnicity", "age")  # what a prompt can name
-_KEYS = {"professions": ["profession"], "people": ["noun"], "general": ["noun"]}
+}  # fmt: skip
+_KEYS = {"professions": ["profession"], "people": ["noun"], "general": ["noun"],
+         "attributes": ["attribute"]}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The lists, as tables in file order."""
+    """The lists of nouns, as tables in file order, and the attributes that prompts may name."""
 
     professions: pd.DataFrame
     people: pd.DataFrame
     general: pd.DataFrame
-    groups: pd.DataFrame
+    attributes: Mapping[str, Attribute]
 
-    def axes(self) -> list[str]:
-        """Return the attributes that prompts may name, in file order."""
-        return list(dict.fromkeys(self.groups["attribute"]))
-
-    def words(self, attribute: str) -> dict[str, str]:
-        """Return {group: word used in prompts} of an attribute, in scale order.
+    def chosen(self, target: Target) -> dict[str, Attribute]:
+        """Return the attributes of a study, in the order of its target.
 
         Raises
         ------
         ValueError
-            If the attribute is not in ``groups.csv``.
+            If the target names an attribute or groups that the lexicon does not have, or in
+            another order.
         """
-        rows = self.groups[self.groups["attribute"] == attribute]
-        if rows.empty:
-            raise ValueError(f"groups.csv has no attribute {attribute!r}: add its groups")
-        return dict(zip(rows["group"], rows["word"], strict=True))
+        for name, shares in target.items():
+            if name not in self.attributes:
+                raise ValueError(
+                    f"base.target names {name!r}, which attributes.csv of the lexicon does not "
+                    f"have: use {', '.join(self.attributes)}, or add it and its groups"
+                )
+            groups = self.attributes[name].groups
+            if tuple(shares) != groups:
+                raise ValueError(
+                    f"base.target.{name} names {', '.join(shares)}, but groups.csv has "
+                    f"{', '.join(groups)}: make them the same, in the same order"
+                )
+        return {name: self.attributes[name] for name in target}
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
@@ -99,20 +110,17 @@ def load(folder: str | Path = "lexicon") -> Lexicon:
             f"{show(where / 'professions.csv')}: fold {odd[0]!r} is unknown; use 0, 1, 2 or "
             f"{VALIDATION}"
         )
-    named = tables["groups"]["attribute"]
-    odd = sorted(set(named) - set(ATTRIBUTES))
-    if odd:
-        raise ValueError(
-            f"{show(where / 'groups.csv')}: no prompt can name the attribute {odd[0]!r}; use "
-            f"{', '.join(ATTRIBUTES)}"
-        )
     nouns = pd.concat([tables["professions"]["profession"], tables["people"]["noun"],
                        tables["general"]["noun"]], ignore_index=True)  # fmt: skip
     keys = nouns.map(wordlist.key)
     if keys.duplicated().any():
         twice = nouns[keys.duplicated()].iloc[0]
         raise ValueError(f"{show(where)}: {twice!r} stands in two of the lists; remove one")
-    return Lexicon(**tables)
+    try:
+        named = attributes.of_tables(tables.pop("attributes"), tables.pop("groups"))
+    except ValueError as error:
+        raise ValueError(f"{show(where)}: {error}") from None
+    return Lexicon(**tables, attributes=named)
 
 
 def held_out(fold: str, seed: int, mode: str) -> bool:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from dft_lib.repro.paths import ROOT, show
 from dft_lib.study import profiles, wordlist
 from dft_lib.study.arms import Arm, ArmShown, require_fit
+from dft_lib.study.attributes import QUESTIONS
 from dft_lib.study.schema import (
     Group,
     Positive,
@@ -27,7 +28,7 @@ from dft_lib.study.schema import (
     suggestion,
 )
 from dft_lib.study.training import Finetune, Training, training
-from dft_lib.study.wall import RATERS, require_apart
+from dft_lib.study.wall import RATERS, require_apart, require_groups
 
 GroupType = TypeVar("GroupType", bound="Group")
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -53,7 +54,8 @@ class Base(Group):
     scheduler: Literal["ddim", "dpmsolver++"]
     steer: dict[str, str]
     judge: dict[str, str]
-    target: dict[str, dict[str, Share]]
+    lexicon_folder: str
+    target: Annotated[dict[str, dict[str, Share]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _raters_and_target_fit(self) -> Base:
@@ -63,18 +65,26 @@ class Base(Group):
             raise ValueError("training_seeds names a seed twice: remove one")
         require_apart(self.steer, self.judge)
         for attribute, shares in self.target.items():
-            if attribute not in self.steer or attribute not in self.judge:
-                raise ValueError(
-                    f"target.{attribute} has no rater: name one in steer and in judge"
-                )
+            if attribute in QUESTIONS:
+                raise ValueError(f"target.{attribute} is no attribute: remove it")
+            if len(shares) < 2:
+                raise ValueError(f"target.{attribute} needs two groups at least: add one")
             require_sum(f"target.{attribute}", shares)
+            none = [group for group, share in shares.items() if share == 0]
+            if none:
+                raise ValueError(
+                    f"target.{attribute}.{none[0]} is 0, and metrics are not defined for a "
+                    "group never to be shown: give it a small share, or leave it out here and in "
+                    "groups.csv"
+                )
+        require_groups(self.steer, self.target, "steer")
+        require_groups(self.judge, self.target, "judge")
         return self
 
 
 class Prompts(Group):
     """01: which prompts are drawn, how often."""
 
-    lexicon_folder: str
     train_templates: Annotated[list[str], Field(min_length=1)]
     evaluation_templates: Annotated[list[str], Field(min_length=1)]
     images_per_cell: Positive
@@ -132,7 +142,6 @@ class Real(Group):
 class Evaluate(Group):
     """04: where the models are and where images and ratings go."""
 
-    lexicon_folder: str
     prompts: str
     models: str
     features: str
@@ -205,7 +214,7 @@ class Params(Group):
         if self.finetune.processes > min(known):
             raise ValueError("finetune.processes is more than train_batch_size: use fewer")
         judges = sorted(set(self.base.judge.values()))
-        free = [name for name, about in RATERS.items() if not about.attributes]
+        free = [n for n, about in RATERS.items() if not about.attributes and not about.any]
         if self.evaluate.features not in [*judges, *free]:
             raise ValueError(
                 f"evaluate.features names {self.evaluate.features!r}, which is no judge: use one "

@@ -1,4 +1,4 @@
-"""Words to prompts: how a person is described, and the grids of prompts that are drawn."""
+"""Words to prompts: articles, templates, and the grids of prompts that are drawn."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pandas as pd
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.repro.paths import show
 from dft_lib.study.articles import article
+from dft_lib.study.attributes import describe
 from dft_lib.study.lexicon import VALIDATION, Lexicon
 
 if TYPE_CHECKING:
@@ -30,110 +31,78 @@ class Request:
     replicate: int
 
 
-def describe(
-    noun: str,
-    *,
-    gender: str | None = None,
-    skin_tone: str | None = None,
-    age: str | None = None,
-    ethnicity: str | None = None,
-    tone_after: bool = False,
-) -> str:
-    """Describe a person, naming only the groups that are given.
-
-    Parameters
-    ----------
-    noun : str
-        A profession, or "person", which a named gender replaces ("a woman").
-    gender, skin_tone, age, ethnicity : str, optional
-        Group words as they stand in the lexicon's ``groups.csv``.
-    tone_after : bool
-        "woman pilot with dark skin" instead of "dark-skinned woman pilot".
-
-    Returns
-    -------
-    str
-        The description without article.
-    """
-    words = [age] if age else []
-    if skin_tone and not tone_after:
-        words.append(f"{skin_tone}-skinned")
-    if ethnicity:
-        words.append(ethnicity)
-    if gender:
-        words.append(gender)
-    if not (gender and noun == "person"):
-        words.append(noun)
-    if skin_tone and tone_after:
-        words.append(f"with {skin_tone} skin")
-    return " ".join(words)
-
-
 def fill(template: str, description: str) -> str:
     """Put a description into a template: "{a}" takes an article, "{}" none."""
     return template.replace("{a}", article(description)).replace("{}", description)
 
 
-def training_grid(lexicon: Lexicon, settings: Prompts) -> pd.DataFrame:
+def training_grid(lexicon: Lexicon, settings: Prompts, attributes: Sequence[str]) -> pd.DataFrame:
     """List the prompts whose images may train a model.
 
-    Three sets: ``balanced`` (every gender x tone of every profession, and of people without one,
-    equally often), ``unbalanced`` (as many images of the same nouns from prompts that name no
-    group: the model's own distribution) and ``general`` (no person, for preservation).
+    Three sets: ``balanced`` (every cell of the study's attributes, for every profession and for
+    people without one, equally often), ``unbalanced`` (as many images of the same nouns from
+    prompts that name no group: the model's own distribution) and ``general`` (no person, for
+    preservation).
 
-    Further attributes of the lexicon (ethnicity, age) are multiplied out inside each cell. A
-    smaller number of images per cell takes a part of that product in which every group occurs as
-    often as any other, up to one; see `_variants`.
+    Further attributes of the lexicon are multiplied out inside each cell. A smaller number of
+    images per cell takes a part of that product in which every group occurs as often as any other,
+    up to one; see `_variants`.
+
+    Parameters
+    ----------
+    lexicon : Lexicon
+        Nouns and attributes.
+    settings : Prompts
+        Templates, and how many images.
+    attributes : sequence of str
+        The study's attributes, as in ``base.target``: a cell is a group of each.
 
     Returns
     -------
     pandas.DataFrame
         One row per prompt: ``prompt_id, prompt, caption`` (the prompt without attributes),
-        ``set, kind, noun, fold, gender, skin_tone, images``, then the further attributes; groups
-        that are not asked for are "".
+        ``set, kind, noun, fold``, the study's attributes, ``images``, then the further
+        attributes; groups that are not asked for are "".
     """
     rows: list[tuple[str | int, ...]] = []
-    genders, tones = lexicon.words("gender"), lexicon.words("skin_tone")
-    others = {a: lexicon.words(a) for a in lexicon.axes() if a not in ("gender", "skin_tone")}
+    known = lexicon.attributes
+    others = {a: about.words for a, about in known.items() if a not in attributes}
     templates = settings.train_templates
     combined = [dict(zip(others, groups, strict=True)) for groups in product(*others.values())]
+    cells = list(product(*(known[a].words.items() for a in attributes)))
+    nothing, none = ("",) * len(attributes), ("",) * len(others)
     for kind, noun, fold, per_cell in _nouns(lexicon, settings):
         captions = [fill(template, noun) for template in templates]
-        for cell, ((g, gender), (t, tone)) in enumerate(product(genders.items(), tones.items())):
-            drawn = _variants(noun, [len(o) for o in others.values()], len(templates), cell,
+        for number, cell in enumerate(cells):
+            groups = tuple(group for group, _ in cell)
+            asked = {a: word for a, (_, word) in zip(attributes, cell, strict=True)}
+            drawn = _variants(noun, [len(o) for o in others.values()], len(templates), number,
                               per_cell)  # fmt: skip
             for place, images in zip(*np.unique(drawn, return_counts=True), strict=True):
                 combination, i = divmod(int(place), len(templates))
                 named = combined[combination]
-                words = {a: others[a][group] for a, group in named.items()}
-                text = describe(
-                    noun,
-                    gender=gender,
-                    skin_tone=tone,
-                    age=words.get("age"),
-                    ethnicity=words.get("ethnicity"),
-                )
-                identity = "/".join((f"train/balanced/{noun}/{g}/{t}", *named.values(), str(i)))
+                words = asked | {a: others[a][group] for a, group in named.items()}
+                text = describe(noun, words, known)
+                identity = "/".join(("train/balanced", noun, *groups, *named.values(), str(i)))
                 rows.append(
                     (identity, fill(templates[i], text), captions[i], "balanced", kind, noun,
-                     fold, g, t, int(images), *named.values())
+                     fold, *groups, int(images), *named.values())
                 )  # fmt: skip
-        cells = len(genders) * len(tones)
-        none = ("",) * len(others)
         for i, (template, per_template) in enumerate(_share(templates, per_cell)):
-            text, images = fill(template, noun), per_template * cells  # the balanced set's mix
+            # the balanced set's mix of templates
+            text, images = fill(template, noun), per_template * len(cells)
             rows.append(
                 (f"train/unbalanced/{noun}/{i}", text, text, "unbalanced", kind, noun, fold,
-                 "", "", images, *none)
+                 *nothing, images, *none)
             )  # fmt: skip
     for noun in lexicon.general["noun"]:
         for i, (template, images) in enumerate(_share(templates, settings.general_images)):
             text = fill(template, noun)
             rows.append(
-                (f"train/general/{noun}/{i}", text, text, "general", "general", noun, "", "", "",
-                 images, *("",) * len(others))
+                (f"train/general/{noun}/{i}", text, text, "general", "general", noun, "",
+                 *nothing, images, *none)
             )  # fmt: skip
-    return _table(rows, list(others))
+    return _table(rows, attributes, list(others))
 
 
 def _variants(noun: str, sizes: list[int], templates: int, cell: int, images: int) -> np.ndarray:
@@ -160,20 +129,24 @@ def _variants(noun: str, sizes: list[int], templates: int, cell: int, images: in
     return order[turn % first] * rest + (turn + shift * (turn // first)) % rest
 
 
-def evaluation_grid(lexicon: Lexicon, settings: Prompts, mode: str) -> pd.DataFrame:
+def evaluation_grid(
+    lexicon: Lexicon, settings: Prompts, attributes: Sequence[str], mode: str
+) -> pd.DataFrame:
     """List the prompts that every arm is evaluated on.
 
     Kinds: ``neutral`` (a profession, no group), ``person`` (no profession, no group),
-    ``explicit`` (gender and tone named: must stay as asked) and ``general`` (no person).
-    With ``mode`` "folds" the validation professions, on which choices were tuned, are left out.
+    ``explicit`` (a group of every one of the study's `attributes`: must stay as asked) and
+    ``general`` (no person). With ``mode`` "folds" the validation professions, on which choices
+    were tuned, are left out.
 
     Returns
     -------
     pandas.DataFrame
-        Columns as in `training_grid`.
+        Columns as in `training_grid`, without further attributes.
     """
     rows: list[tuple[str | int, ...]] = []
-    genders, tones = lexicon.words("gender"), lexicon.words("skin_tone")
+    cells = list(product(*(lexicon.attributes[a].words.items() for a in attributes)))
+    nothing = ("",) * len(attributes)
     for kind, noun, fold, _ in _nouns(lexicon, settings):
         if mode == "folds" and fold == VALIDATION:
             continue
@@ -181,23 +154,26 @@ def evaluation_grid(lexicon: Lexicon, settings: Prompts, mode: str) -> pd.DataFr
             text = fill(template, noun)
             rows.append(
                 (f"eval/neutral/{noun}/{i}", text, text, "evaluation",
-                 "neutral" if kind == "profession" else "person", noun, fold, "", "",
+                 "neutral" if kind == "profession" else "person", noun, fold, *nothing,
                  settings.evaluation_images)
             )  # fmt: skip
-        for (g, gender), (t, tone) in product(genders.items(), tones.items()):
-            text = describe(noun, gender=gender, skin_tone=tone)
+        for cell in cells:
+            groups = tuple(group for group, _ in cell)
+            words = {a: word for a, (_, word) in zip(attributes, cell, strict=True)}
+            text = describe(noun, words, lexicon.attributes)
             template = settings.evaluation_templates[0]
             rows.append(
-                (f"eval/explicit/{noun}/{g}/{t}", fill(template, text), fill(template, noun),
-                 "evaluation", "explicit", noun, fold, g, t, settings.explicit_images)
+                ("/".join(("eval/explicit", noun, *groups)), fill(template, text),
+                 fill(template, noun), "evaluation", "explicit", noun, fold, *groups,
+                 settings.explicit_images)
             )  # fmt: skip
     for noun in lexicon.general["noun"]:
         text = fill(settings.evaluation_templates[0], noun)
         rows.append(
-            (f"eval/general/{noun}", text, text, "evaluation", "general", noun, "", "", "",
+            (f"eval/general/{noun}", text, text, "evaluation", "general", noun, "", *nothing,
              settings.evaluation_general_images)
         )  # fmt: skip
-    return _table(rows)
+    return _table(rows, attributes)
 
 
 def requests(grid: pd.DataFrame, part: slice = slice(None)) -> tuple[list[Request], pd.DataFrame]:
@@ -247,12 +223,13 @@ def _share(templates: list[str], images: int) -> list[tuple[str, int]]:
     return [(template, n) for template, n in split if n]
 
 
-_COLUMNS = ("prompt_id", "prompt", "caption", "set", "kind", "noun", "fold", "gender", "skin_tone",
-            "images")  # fmt: skip
+_COLUMNS = ("prompt_id", "prompt", "caption", "set", "kind", "noun", "fold")
 
 
-def _table(rows: list[tuple[str | int, ...]], others: Sequence[str] = ()) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=[*_COLUMNS, *others])
+def _table(
+    rows: list[tuple[str | int, ...]], attributes: Sequence[str], others: Sequence[str] = ()
+) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, *attributes, "images", *others])
     if table["prompt_id"].duplicated().any():
         twice = table.loc[table["prompt_id"].duplicated(), "prompt_id"].iloc[0]
         raise ValueError(f"prompt {twice!r} is listed twice: a term stands in two lexicon files")

@@ -8,50 +8,83 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from dft_lib.raters.base import ATTRIBUTES, UNSAFE
+from dft_lib.study.attributes import PERSON, QUESTIONS, ROLE, SAFE, UNSAFE, Target
+
+Groups = tuple[str, ...]
+WHO: dict[str, Groups] = {PERSON: ("person",)}
+NOUNS: dict[str, Groups] = {ROLE: ()}  # whatever was drawn: no fixed groups
+GENDERS: dict[str, Groups] = {"gender": ("woman", "man")}
+TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
+FIVE_TONES: dict[str, Groups] = {"skin_tone": TONES}
+TEN_TONES: dict[str, Groups] = {"skin_tone": tuple(f"monk-{i}" for i in range(1, 11))}
+SIX_TONES: dict[str, Groups] = {
+    "skin_tone": ("very light", "light", "intermediate", "tan", "brown", "dark")
+}
+THREE_TONES: dict[str, Groups] = {"skin_tone": ("light", "medium", "dark")}
+AGES: dict[str, Groups] = {"age": ("child", "young adult", "middle-aged adult", "older adult")}
 
 
 class About(NamedTuple):
-    """What a rater looks at, what it answers for, and its module below `dft_lib.raters`.
+    """What a rater looks at, what it may answer, and its module below `dft_lib.raters`.
 
     Two raters of one kind look at the same evidence and are not independent.
+
+    Attributes
+    ----------
+    kind : str
+        What it looks at.
+    groups : dict
+        What it answers for -> the groups that it can answer with; () where they are not fixed.
+    module : str
+        Below `dft_lib.raters`; several raters may share one.
+    version : str
+        Changed with its answers.
+    any : bool
+        Answers for any attribute, with the groups of the study's target.
     """
 
     kind: str
-    attributes: tuple[str, ...]
+    groups: Mapping[str, Groups]
     module: str
     version: str = "1"
+    any: bool = False
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """What it answers for."""
+        return tuple(self.groups)
+
+    def answers(self, attribute: str) -> bool:
+        """Say whether it answers for an attribute."""
+        return attribute in self.groups or (self.any and attribute not in QUESTIONS)
 
 
 # name -> about it
 RATERS = {
-    "convnet": About(
-        "learned filters on pixels", ("person", "role", "gender"), "drawings.convnet"
-    ),
-    "hog": About(
-        "oriented gradients of the grey picture", ("person", "role", "gender"), "drawings.hog"
-    ),
-    "histogram": About(
-        "learned weights on a CIELAB histogram", ("skin_tone",), "drawings.histogram"
-    ),
-    "palette": About("colour match in CIELAB", ("skin_tone",), "drawings.palette"),
+    "convnet": About("learned filters on pixels", WHO | NOUNS | GENDERS, "drawings.convnet"),
+    "hog": About("oriented gradients of the grey picture", WHO | NOUNS | GENDERS, "drawings.hog"),
+    "histogram": About("learned weights on a CIELAB histogram", FIVE_TONES, "drawings.histogram"),
+    "palette": About("colour match in CIELAB", FIVE_TONES, "drawings.palette"),
     # photographs; their weights come from packages (`make photos`)
-    "centerface": About("face detector", ("person",), "photographs.centerface"),
-    "age_gender": About("network on an aligned face", ("gender", "age"), "photographs.age_gender"),
-    "monk": About("colour of facial skin in CIELAB", ("skin_tone",), "photographs.monk"),
-    "monk_five": About("colour of facial skin in CIELAB", ("skin_tone",), "photographs.monk_five"),
-    "ita": About("colour of facial skin in CIELAB", ("skin_tone",), "photographs.ita"),
+    "centerface": About("face detector", WHO, "photographs.centerface"),
+    "age_gender": About("network on an aligned face", GENDERS | AGES, "photographs.age_gender"),
+    "monk": About("colour of facial skin in CIELAB", TEN_TONES, "photographs.monk"),
+    "monk_five": About("colour of facial skin in CIELAB", FIVE_TONES, "photographs.monk_five"),
+    "ita": About("colour of facial skin in CIELAB", SIX_TONES, "photographs.ita"),
     "colour_layout": About(
-        "coarse colours of the whole picture", (), "photographs.colour_layout"
+        "coarse colours of the whole picture", {}, "photographs.colour_layout"
     ),  # distances only
-    "open_nsfw": About("unsafe pictures", (UNSAFE,), "photographs.open_nsfw"),  # a filter
+    "open_nsfw": About(
+        "unsafe pictures", {UNSAFE: (SAFE, UNSAFE)}, "photographs.open_nsfw"
+    ),  # a filter
     # photographs; their models come from the hub
     "clip_zero_shot": About(
-        "CLIP similarity", ("person", "gender", "skin_tone"), "photographs.clip_zero_shot"
+        "CLIP similarity", WHO | GENDERS | FIVE_TONES, "photographs.clip_zero_shot"
     ),
-    "blip2_vqa": About(
-        "BLIP-2 answers", ("person", "gender", "skin_tone"), "photographs.blip2_vqa"
-    ),
+    "blip2_vqa": About("BLIP-2 answers", WHO | GENDERS | THREE_TONES, "photographs.blip2_vqa"),
+    # of plain colours, to try a study's shape before it has raters; they see no people
+    "stand_in_left": About("mean colour of the left half", WHO, "stand_in", any=True),
+    "stand_in_right": About("mean colour of the right half", WHO, "stand_in", any=True),
 }
 
 
@@ -64,16 +97,42 @@ def require_known(members: Mapping[str, str]) -> None:
         With one sentence naming attribute, rater and what there is.
     """
     for attribute, name in members.items():
-        if attribute not in ATTRIBUTES:
-            raise ValueError(
-                f"raters: unknown attribute {attribute!r}; use {', '.join(ATTRIBUTES)}"
-            )
         if name not in RATERS:
             raise ValueError(f"no rater {name!r}; there are: {', '.join(sorted(RATERS))}")
-        if attribute not in RATERS[name].attributes:
+        if not RATERS[name].answers(attribute):
             raise ValueError(
                 f"rater {name!r} does not answer for {attribute!r}, only for "
                 f"{', '.join(RATERS[name].attributes) or 'distances'}"
+            )
+
+
+def require_groups(members: Mapping[str, str], target: Target, field: str) -> None:
+    """Refuse a target with groups that its rater can never answer with.
+
+    Parameters
+    ----------
+    members : mapping
+        Attribute -> rater name.
+    target : mapping
+        Attribute -> {group: share}.
+    field : str
+        Where the members stand in params.
+
+    Raises
+    ------
+    ValueError
+        With one sentence naming rater, group and what the rater answers.
+    """
+    for attribute, shares in target.items():
+        if attribute not in members:
+            raise ValueError(f"target.{attribute} has no rater: name one under {field}")
+        known = RATERS[members[attribute]].groups.get(attribute, ())
+        odd = [group for group in shares if known and group not in known]
+        if odd:
+            raise ValueError(
+                f"target.{attribute} has the group {odd[0]!r}, but rater {members[attribute]!r} "
+                f"under {field} answers only {', '.join(known)}: name another rater there, or use "
+                "its groups"
             )
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from dft_lib.image_sets import examples
 from dft_lib.study.arms import ArmTraining
+from dft_lib.study.attributes import Attribute
 from dft_lib.study.params import Base, Finetune, Training, training
 from dft_lib.study.schema import first_problem
 from dft_lib.training import loop
@@ -46,6 +47,10 @@ class Job:
         Folder for unfinished work; what is found there is gone on from.
     checkpoint_every : int
         Steps between checkpoints.
+    fresh : callable
+        Loads the base model.
+    attributes : dict
+        The study's attributes: how prompts name their groups.
     """
 
     base: Base
@@ -58,10 +63,13 @@ class Job:
     scratch: Path
     checkpoint_every: int
     fresh: Callable[[], Any]
+    attributes: Mapping[str, Attribute]
 
     def rows(self, chosen: Training) -> pd.DataFrame:
         """Return what this seed may train on: nothing of the held-out professions."""
-        return examples.select(self.index, chosen, self.seed, self.base.held_out)
+        return examples.select(
+            self.index, chosen, self.seed, self.base.held_out, list(self.base.target)
+        )
 
     def train(
         self,
@@ -186,13 +194,18 @@ def find(name: str) -> ModuleType:
     """
     path = f"dft_lib.recipes.{name}"
     try:
-        return import_module(path)
+        module = import_module(path)
     except ModuleNotFoundError as error:
         if error.name != path:  # something that the recipe needs
             raise
         raise ValueError(
             f"recipe {name!r} has no file src/dft_lib/recipes/{name}.py: mend the arm's recipe"
         ) from error
+    if not hasattr(module, "Settings") or not hasattr(module, "fit"):
+        raise ValueError(
+            f"src/dft_lib/recipes/{name}.py is no recipe, it lacks Settings or fit: mend the name"
+        )
+    return module
 
 
 def shares_batches(name: str) -> bool:

@@ -13,6 +13,7 @@ from dft_lib.image_sets.latents import identity, moments_of
 from dft_lib.models import adapters, pipelines, sources
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
+from dft_lib.study import lexicon
 from dft_lib.study.arms import ArmTraining
 from dft_lib.study.params import Base, Finetune
 from dft_lib.training import job as recipes
@@ -39,6 +40,7 @@ def fit(one: Model, *, writes: bool = True) -> None:
     job = recipes.Job(
         base, chosen, one.name, one.seed, data, moments, index, one.scratch,
         settings.checkpoint_every, pipelines.opener(base),
+        lexicon.load(base.lexicon_folder).chosen(base.target),
     )  # fmt: skip
     fitted = recipes.find(arm.recipe).fit(job)
     if not writes:

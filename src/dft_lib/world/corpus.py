@@ -8,13 +8,15 @@ independent of gender given the profession. Everything random is keyed by the se
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from dft_lib.raters.drawings.skin_colours import TONES, TRAINED_FAMILIES
 from dft_lib.repro.paths import show
-from dft_lib.study.prompts import describe, fill
+from dft_lib.study.attributes import Attribute, describe
+from dft_lib.study.prompts import fill
 from dft_lib.world.art import GENDERS, PROFESSIONS
 from dft_lib.world.render import render_many
 from dft_lib.world.settings import Corpus, GenderDifference, Settings
@@ -29,6 +31,11 @@ DIVERSE_TEMPLATES = (
     "{a}, all individuals can be {a} irrespective of their gender and skin tone",
 )  # fmt: skip
 _GENDER_WORDS = {"woman": ("woman", "woman", "female"), "man": ("man", "man", "male")}
+# How captions of the base model's corpus say groups; the study's lexicon may say them otherwise.
+_GENDER = Attribute("gender", "gender", {}, replaces_person=True)
+_TONE = Attribute("skin_tone", "skin tone", {}, pattern="{}-skinned", place=-3, ordered=True)
+SAID = {"gender": _GENDER, "skin_tone": _TONE}
+SAID_AFTER = SAID | {"skin_tone": replace(_TONE, pattern="with {} skin", place=1)}
 _PERSON_WORDS = {
     ("young", "woman"): "girl", ("young", "man"): "boy", ("young", None): "child",
     ("old", "woman"): "old woman", ("old", "man"): "old man", ("old", None): "old person",
@@ -157,11 +164,12 @@ def _caption(
     say_tone = style == "explicit" and both > 0.25
     word = _GENDER_WORDS[gender][rng.integers(3)] if say_gender else None
     after = bool(rng.random() < 0.4)
+    words = {"skin_tone": tone} if say_tone else {}
     if name == "person":
         noun = _PERSON_WORDS[age, gender if say_gender else None]
-        text = describe(noun, skin_tone=tone if say_tone else None, tone_after=after)
     else:
-        text = describe(name, gender=word, skin_tone=tone if say_tone else None, tone_after=after)
+        noun, words = name, words | ({"gender": word} if word else {})
+    text = describe(noun, words, SAID_AFTER if after else SAID)
     return fill(PEOPLE_TEMPLATES[rng.integers(len(PEOPLE_TEMPLATES))], text), say_gender, say_tone
 
 

@@ -14,16 +14,16 @@ import pandas as pd
 from diffusers import AutoencoderKL
 
 from dft_lib.fairness.metrics import distance, gap
-from dft_lib.raters.base import UNCLEAR
 from dft_lib.raters.drawings.skin_colours import TONES, TRAINED_FAMILIES
 from dft_lib.raters.panel import Panel
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
-from dft_lib.study.prompts import Request, describe, fill
+from dft_lib.study.attributes import UNCLEAR, describe
+from dft_lib.study.prompts import Request, fill
 from dft_lib.world import art, raters, render
 from dft_lib.world.art import GENDERS
 from dft_lib.world.autoencoder import reconstruct
-from dft_lib.world.corpus import Cells
+from dft_lib.world.corpus import SAID, Cells
 
 
 def rate_labelled(
@@ -137,7 +137,7 @@ def explicit_prompts(professions: Iterable[str]) -> pd.DataFrame:
     rows = [
         {
             "name": p, "gender": g, "skin_tone": t,
-            "prompt": fill("{a}", describe(p, gender=g, skin_tone=t)),
+            "prompt": fill("{a}", describe(p, {"gender": g, "skin_tone": t}, SAID)),
         }
         for p in professions for g in GENDERS for t in TONES
     ]  # fmt: skip

@@ -12,8 +12,9 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from skimage.color import rgb2lab
 
-from dft_lib.raters.base import UNCLEAR, Answer
+from dft_lib.raters.base import Answer
 from dft_lib.raters.drawings.skin_colours import SKIN, TONES, TRAINED_FAMILIES
+from dft_lib.study.attributes import UNCLEAR
 
 
 class PaletteRater:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dft_lib.raters.base import NO_PERSON, Answer, answer
+from dft_lib.raters.base import Answer, answer
 from dft_lib.raters.photographs import faces
 from dft_lib.raters.photographs.packaged import Session, find
+from dft_lib.study.attributes import NO_PERSON
 
 GENDERS = ("woman", "man")
 AGES = ("child", "young adult", "middle-aged adult", "older adult")

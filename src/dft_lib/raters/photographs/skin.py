@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from dft_lib.raters.base import NO_PERSON, UNCLEAR, Answer
+from dft_lib.raters.base import Answer
 from dft_lib.raters.photographs import faces
 from dft_lib.raters.photographs.faces import Face
 from dft_lib.raters.photographs.packaged import find
+from dft_lib.study.attributes import NO_PERSON, UNCLEAR
 
 # Monk Skin Tone Scale (Monk 2023, skintone.google), sRGB
 MONK = ("f6ede4", "f3e7db", "f7ead0", "eadaba", "d7bd96", "a07e56", "825c43", "604134", "3a312a",

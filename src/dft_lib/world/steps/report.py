@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from dft_lib.models import pipelines
-from dft_lib.raters.base import UNCLEAR
 from dft_lib.raters.panel import Panel
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import WORLD
 from dft_lib.runner import notebook
 from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.study import params
+from dft_lib.study.attributes import UNCLEAR
 from dft_lib.world import art, corpus, report, settings, stored
 
 log = logging.getLogger(__name__)
