@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from dft_lib.paths import NOTEBOOKS
 from diffusers import DiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dft_lib import cli
 from dft_lib.models import adapters, conditioning, pipelines
+from dft_lib.repro.paths import NOTEBOOKS
 from dft_lib.sampling.sampler import Sampler
 from dft_lib.study import params
 from tests.test_sampling import REQUESTS

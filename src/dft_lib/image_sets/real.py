@@ -26,6 +26,7 @@ from dft_lib.study import prompts
 from dft_lib.study.attributes import cells
 
 SETS = ("art", "corpus", "oversampled", "randomised", "general")
+OF_PHOTOGRAPHS = ("corpus", "oversampled", "general")
 EVEN = ("art", "oversampled", "randomised")  # sets weighted to the target
 
 

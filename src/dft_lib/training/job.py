@@ -194,13 +194,18 @@ def find(name: str) -> ModuleType:
     """
     path = f"dft_lib.recipes.{name}"
     try:
-        return import_module(path)
+        module = import_module(path)
     except ModuleNotFoundError as error:
         if error.name != path:  # something that the recipe needs
             raise
         raise ValueError(
             f"recipe {name!r} has no file src/dft_lib/recipes/{name}.py: mend the arm's recipe"
         ) from error
+    if not hasattr(module, "Settings") or not hasattr(module, "fit"):
+        raise ValueError(
+            f"src/dft_lib/recipes/{name}.py is no recipe, it lacks Settings or fit: mend the name"
+        )
+    return module
 
 
 def shares_batches(name: str) -> bool:
