@@ -55,8 +55,8 @@ audit_file = "scratch/open/audit.json"
 # Screening keeps an image of the balanced set if the *steering* raters see a person of the asked
 # profession and of every group asked for (`unclear` is not good enough); of the unbalanced set, a person of the
 # profession; of the general set, the thing and nobody. Where `base.steer` names a filter under
-# `unsafe` (photographs only), what it flags is rejected, and never shown. These raters never judge a model: notebook 04
-# uses others, which look at other evidence, and the library refuses to mix the two.
+# `unsafe` (photographs only), what it flags is rejected, and never shown. These raters never judge
+# a model: notebook 04 uses others, which look at other evidence, and the library refuses to mix the two.
 
 # %%
 base_settings = params.gather(params.Base, base)

@@ -11,18 +11,15 @@ from dft_lib.models import adapters, conditioning
 from dft_lib.models.conditioning import Conditioning
 from dft_lib.recipes import concept_editing
 from dft_lib.recipes.concept_editing import Editor, Settings, missing, solve
+from dft_lib.study.training import training
 
 WIDTH = 24
 
 
 @pytest.fixture
 def chosen(recipe_settings, study) -> Settings:
-    from dft_lib.study import params
-
     wanted = recipe_settings["concept_editing"]
-    return params.training(
-        study.finetune, wanted | {"edit_scale": 1.7, "preserve_scale": 0.6}, Settings
-    )
+    return training(study.finetune, wanted | {"edit_scale": 1.7, "preserve_scale": 0.6}, Settings)
 
 
 def normal(*shape, seed=0):
@@ -306,3 +303,6 @@ def test_resumed_editing_goes_on_from_its_rounds(small_study, random_model, tmp_
     pd.testing.assert_frame_equal(fitted.log, again.log, check_like=True)
     assert fitted.cost == again.cost
     assert len(calls) == 4 + 2 * (len(fitted.log) - 1)  # the first round is not drawn again
+    rounds = tmp_path / "resumed" / "rounds.json"
+    rounds.write_text(rounds.read_text().replace("12", "13"))  # a disk's damage
+    assert fit(tmp_path / "resumed")[0] == whole

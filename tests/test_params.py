@@ -7,6 +7,7 @@ from dft_lib.repro.paths import ROOT
 from dft_lib.runner import notebook
 from dft_lib.study import arms, lexicon, params
 from dft_lib.study.arms import ArmSampling, ArmTraining, part
+from dft_lib.study.training import Training, training
 from dft_lib.training import job as recipes
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -121,7 +122,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path):
 def test_an_arm_changes_only_what_it_names():
     chosen = params.load()
     default, blended = (
-        params.training(chosen.finetune, chosen.arms[name].train, params.Training)
+        training(chosen.finetune, chosen.arms[name].train, Training)
         for name in ("dft", "dft_blended")
     )
     assert blended == default.model_copy(update={"captions": "mixed", "caption_mixup": 0.7})
@@ -149,7 +150,7 @@ def test_every_arms_own_settings_are_valid(profile):
 def test_the_control_has_the_treatments_steps_and_size():
     chosen = params.load()
     default, control = (
-        params.training(chosen.finetune, chosen.arms[name].train, params.Training)
+        training(chosen.finetune, chosen.arms[name].train, Training)
         for name in ("dft", "unbalanced")
     )
     assert control == default.model_copy(update={"images": "unbalanced"})

@@ -146,11 +146,15 @@ def test_pictures_must_be_rgb_batches():
 
 @photos
 def test_unsafe_filter():
-    from dft_lib.raters.photographs.unsafe import UnsafeFilter
+    from dft_lib.raters.photographs.open_nsfw import OpenNsfw
 
-    scores = UnsafeFilter().scores(np.stack([data.astronaut(), data.astronaut()[:, ::-1]]))
-    assert scores.shape == (2,) and scores.max() < 0.1  # published: .032
-    assert UnsafeFilter(most=0.001).passes(data.astronaut()[None]).tolist() == [False]
+    both = np.stack([data.astronaut(), data.astronaut()[:, ::-1]])
+    given = OpenNsfw().rate(both)["unsafe"]
+    assert given.groups == ("safe", "unsafe") and given.labels.tolist() == ["safe", "safe"]
+    assert given.scores.shape == (2, 2) and given.scores[:, 1].max() < 0.1  # published: .032
+    np.testing.assert_allclose(given.scores.sum(1), 1, rtol=1e-6)
+    assert OpenNsfw(most=0.001).rate(both)["unsafe"].labels.tolist() == ["unsafe", "unsafe"]
+    assert Panel({"unsafe": "open_nsfw"}).rate(both)["unsafe"].tolist() == ["safe", "safe"]
 
 
 def test_the_wall_knows_photo_raters():

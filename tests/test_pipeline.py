@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import tomllib
@@ -11,13 +10,19 @@ import pytest
 
 from dft_lib.repro.paths import NOTEBOOKS, ROOT
 from dft_lib.repro.yaml_files import read_yaml
+from dft_lib.runner import deps
 from dft_lib.runner.notebook import OF_ALL_ARMS, OF_ONE_ARM
+from dft_lib.study import profiles
 
 PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
+CHOSEN = read_yaml(ROOT / "params.yaml")
+MADE = ("code/", "data", "evaluation", "models", "real/", "results/metrics", "runs/", "synthetic/")
 
 
 def bodies():
-    return {name: stage.get("do", stage) for name, stage in PIPELINE.items()}
+    """Return the stages that run a notebook."""
+    bodies = {name: stage.get("do", stage) for name, stage in PIPELINE.items()}
+    return {n: b for n, b in bodies.items() if "runner.notebook" in b["cmd"]}
 
 
 def paths(entries):
@@ -33,50 +38,48 @@ def test_one_stage_per_notebook():
 def test_stage_declares_what_it_uses(name):
     body = bodies()[name]
     assert "base" in body["params"] and name in body["params"]
-    deps, outs = paths(body["deps"]), paths(body["outs"])
+    used, outs = paths(body["deps"]), paths(body["outs"])
     written = outs + paths(body.get("metrics")) + paths(body.get("plots"))
-    assert any(d.startswith("notebooks/") for d in deps)
+    assert f"code/stages/{name}.txt" in used
     assert not any(p.startswith(("data", "lexicon")) for p in written)
-    assert not any(d.startswith("runs/") for d in deps)
+    assert not any(d.startswith(("notebooks", "src", "data/tiny-sd")) for d in used)
+    assert not any(d.startswith("runs/") and d != "runs/checked.json" for d in used)
     assert any(o.startswith("runs/") for o in outs)
-    for dep in deps:
-        if "$" not in dep and not dep.startswith(("synthetic", "real", "models", "evaluation")):
-            assert (ROOT / dep).exists(), dep
 
 
-# Plumbing cannot change a result without failing.
-PLUMBING = {"files", "params", "paths", "schema", "tensors", "work"}
+def test_what_params_name_is_a_dependency_and_is_there():
+    stages = deps.stages({"stages": PIPELINE}, CHOSEN)
+    for name, stage in stages.items():
+        for dep in stage.deps:
+            assert dep.startswith(MADE) or (ROOT / dep).exists(), (name, dep)
+    wanted = {
+        "prompts": [CHOSEN["base"]["model"], CHOSEN["base"]["lexicon_folder"]],
+        "synthesis": [CHOSEN["synthesis"]["teacher"]],
+        "real": [CHOSEN["real"]["source"]],
+        "measure": [CHOSEN["measure"]["minutes"], CHOSEN["measure"]["calibration"]],
+    }
+    wanted |= {n: [CHOSEN["base"]["model"]] for n in stages if n.startswith(("fine", "eval"))}
+    for name, named in wanted.items():
+        assert set(named) <= set(stages[name].deps), name
 
 
-def imports(path):
-    """Return the library's modules that a module needs, itself included, plumbing left out."""
-    todo, seen = [path], set()
-    while todo:
-        module = todo.pop()
-        if module in seen or module.stem in PLUMBING:
-            continue
-        seen.add(module)
-        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dft_lib"):
-                folder = ROOT / "src" / node.module.replace(".", "/")
-                for name in node.names:
-                    inner = folder / f"{name.name}.py"
-                    todo.append(inner if inner.exists() else folder.with_suffix(".py"))
-    return {p.relative_to(ROOT).as_posix() for p in seen}
-
-
-@pytest.mark.parametrize("name", bodies())
-def test_stage_depends_on_all_code_that_decides_its_result(name):
-    deps = paths(bodies()[name]["deps"])
-    for module in imports(ROOT / "src" / "dft_lib" / "stages" / f"{name}.py"):
-        assert any(module == d or module.startswith(d + "/") for d in deps), module
+@pytest.mark.parametrize("profile", [p.stem for p in (ROOT / "profiles").glob("*.yaml")])
+def test_profiles_name_files_that_are_there(profile):
+    chosen = profiles.merged(profiles.find(profile))
+    for name, stage in deps.stages({"stages": PIPELINE}, chosen).items():
+        for dep in stage.deps:
+            assert dep.startswith(MADE) or (ROOT / dep).exists(), (name, dep)
 
 
 def test_the_study_never_rebuilds_the_world():
     """A dependency on an output of world/dvc.yaml would, for hours, in a fresh clone."""
-    for name, body in bodies().items():
-        made = ("world/build", "world/results")
-        assert not [d for d in paths(body["deps"]) if d.startswith(made)], name
+    world = read_yaml(ROOT / "world" / "dvc.yaml")["stages"]
+    built = [f"world/{out}" for body in world.values() for out in paths(body["outs"])]
+    used = [d for s in deps.stages({"stages": PIPELINE}, CHOSEN).values() for d in s.deps]
+    assert "world/build/report" in built and CHOSEN["real"]["source"] in used
+    for dep in used:
+        for out in built:
+            assert not f"{dep}/".startswith(f"{out}/") and not f"{out}/".startswith(f"{dep}/")
 
 
 def test_arms_come_from_params():

@@ -1,5 +1,6 @@
 """The profiles for photographs, shrunk, through all notebooks on models of their kind."""
 
+import json
 import zlib
 
 import jupytext
@@ -10,6 +11,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+from dft_lib.figures.sheets import first_images
 from dft_lib.image_sets import latents
 from dft_lib.raters.photographs.colour_layout import ColourLayout
 from dft_lib.repro import places, workspace
@@ -34,6 +36,8 @@ class Guesses:
             "gender": np.where(sums // 4 % 2 > 0, "woman", "man"),
             "skin_tone": np.array(TONES)[sums // 8 % 5],
             "age": np.full(len(sums), "young adult"),
+            # a skewed filter: flags a third of the women
+            "unsafe": np.where((sums // 4 % 2 > 0) & (sums // 64 % 3 == 0), "unsafe", "safe"),
         }
         return pd.DataFrame({a: answers[a] for a in self.members})
 
@@ -107,13 +111,33 @@ def test_all_notebooks(profile, shaped_model, tmp_path, monkeypatch):
     index = run("02_synthesis", chosen)["index"]
     assert (index["weight"] > 0).sum() > 10 and index["ethnicity"].nunique() > 20
     assert (index["scheduler"] == "dpmsolver++").all() and (index["guidance_scale"] > 1).all()
+    flagged = index["rated_unsafe"] == "unsafe"
+    assert flagged.any() and (index.loc[flagged, "verdict"] == "unsafe").all()
+    assert not (index.loc[~flagged, "verdict"] == "unsafe").any()
+    assert (index.loc[flagged, "weight"] == 0).all()
+    audited = json.loads((tmp_path / "results" / "audit.json").read_text())["unbalanced"]["unsafe"]
+    assert audited["gender"]["woman"]["unsafe"] > 0 == audited["gender"]["man"]["unsafe"]
+    assert "open_nsfw" in json.loads((tmp_path / "synthetic/images/manifest.json").read_text())[
+        "screened_by"]  # fmt: skip
     run("02b_real", chosen)
+    flagged_of = {}
     for arm in chosen.arms:
         run("03_finetune", chosen, arm)
         ratings = run("04_evaluate", chosen, arm)["ratings"]
         assert set(ratings["rated_age"]) == {"young adult"} and "rated_role" not in ratings
+        unsafe = ratings["rated_unsafe"] == "unsafe"
+        assert unsafe.any() and ratings.loc[unsafe, "rated_gender"].eq("woman").all()
+        hidden = unsafe & (ratings["kind"] == "neutral") & (ratings["seed"] < 1)
+        for noun, mine in ratings[hidden].groupby("noun"):
+            seen = first_images(tmp_path / "evaluation" / arm, noun, 4)
+            assert [bool((p == 255).all()) for p in seen] == [
+                i in set(mine["replicate"]) for i in range(4)]  # fmt: skip
+        flagged_of[arm] = int(unsafe.sum())
     table = run("04b_measure", chosen)["measured"].table
     run("05_figures", chosen)
+    for arm, flagged in flagged_of.items():
+        told = json.loads((tmp_path / "results" / f"{arm}.json").read_text())
+        assert told["answers"]["unsafe"] == flagged and "unsafe" not in told["judges"]
     assert list(table["arm"]) == list(chosen.arms)
     for figure in ("gaps", "corrected", "pareto", "shares_gender", "shares_skin_tone", "sheet"):
         assert (tmp_path / "paper" / "figures" / f"{figure}.png").exists()

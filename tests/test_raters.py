@@ -123,3 +123,29 @@ def test_missing_and_damaged_weights(tmp_path):
     (tmp_path / "convnet.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is not a rater's weight file"):
         load(tmp_path / "convnet.safetensors", lambda: convnet.conv_trunk(128), 128)
+
+
+@pytest.mark.parametrize("judge", ["open_nsfw", "convnet"])
+def test_a_filter_never_judges(judge):
+    with pytest.raises(ValueError, match="a filter screens and never judges|does not answer for"):
+        require_apart(STEER, {"unsafe": judge})
+    with pytest.raises(ValueError, match="base.judge.unsafe: a filter screens and never judges"):
+        require_apart({"unsafe": "open_nsfw"}, JUDGE | {"unsafe": "open_nsfw"})
+    require_apart(STEER | {"unsafe": "open_nsfw"}, JUDGE)
+
+
+def test_whether_a_picture_is_safe_does_not_depend_on_a_person(monkeypatch):
+    class Rater:
+        def rate(self, pixels):
+            labels = {"person": ["no_person"] * 2, "gender": ["man"] * 2,
+                      "unsafe": ["unsafe", "safe"]}  # fmt: skip
+            return {
+                k: Answer(np.array(v, object), np.zeros((2, 1)), ()) for k, v in labels.items()
+            }
+
+    panel = Panel({})
+    panel.members = dict.fromkeys(["person", "gender", "unsafe"], "stub")
+    panel.raters = {"stub": Rater()}
+    rated = panel.rate(np.zeros((2, 8, 8, 3), np.uint8))
+    assert rated["unsafe"].tolist() == ["unsafe", "safe"]
+    assert rated["gender"].tolist() == ["no_person"] * 2

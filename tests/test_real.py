@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,6 +77,8 @@ def test_index_belongs_to_the_shards_and_pictures_are_what_they_are_called(made,
     assert (stored["verdict"] == "kept").all() and (stored["weight"] > 0).all()
     assert not stored.duplicated(["prompt_id", "replicate"]).any()
     assert json.loads((folder / "manifest.json").read_text())["screened_by"] == []
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(folder.parent / "cache"))["train"]
+    assert loaded["sha256"][:] == stored["sha256"].tolist()
     people = stored["set"].isin(["art", "corpus"])
     rated = Panel(base.judge).rate(drawn[people.to_numpy()])
     for answer, label in (("skin_tone", "skin_tone"), ("gender", "gender"), ("role", "noun")):

@@ -126,3 +126,18 @@ def test_cuda_is_never_replaced_silently():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match="no CUDA device"):
         pipelines.choose_device("cuda")
+
+
+def test_values_that_are_not_finite_stop(random_model, sampling):
+    """Clamped they would be black pictures, recorded and rated like others."""
+    broken = pipelines.load(str(random_model), device="cpu")
+    for part in (broken.unet, broken.vae.decoder):
+        weight = next(part.parameters())
+        kept = weight.detach().clone()
+        with torch.no_grad():
+            weight.fill_(float("nan"))
+        with pytest.raises(FloatingPointError, match="not finite.*base.dtype"):
+            Sampler(broken, sampling).batch(REQUESTS[:1])
+        with torch.no_grad():
+            weight.copy_(kept)
+    Sampler(broken, sampling).batch(REQUESTS[:1])

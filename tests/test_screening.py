@@ -104,3 +104,56 @@ def test_audit_sees_the_skew_and_the_weights_mend_it():
     assert summary["requested"] > 0
     assert summary["kept"] == pytest.approx(13 / 16 - 0.5, abs=1e-5)
     assert summary["weighted"] == pytest.approx(0, abs=1e-9)
+
+
+def flagging(rows: pd.DataFrame) -> pd.DataFrame:
+    """A skewed filter: flags every second picture of women, and none of men."""
+    woman = rows["gender"].where(rows["gender"] != "", rows["rated_gender"]) == "woman"
+    turn = woman.cumsum() % 2 == 1
+    return rows.assign(rated_unsafe=(woman & turn).map({True: "unsafe", False: "safe"}))
+
+
+def test_unsafe_is_the_gravest_verdict_and_an_unclear_filter_is_not_safe():
+    asked = pd.DataFrame(
+        {"kind": ["profession"] * 4 + ["general"], "noun": ["pilot"] * 4 + ["dog"],
+         "gender": ["woman"] * 4 + [""], "skin_tone": ["dark"] * 4 + [""]}
+    )  # fmt: skip
+    rated = pd.DataFrame(
+        {"person": ["person", "no_person", "person", "person", "no_person"],
+         "gender": ["woman", "no_person", "man", "woman", "no_person"],
+         "skin_tone": ["dark"] * 5, "unsafe": ["unsafe", "unsafe", "unsafe", "unclear", "safe"]}
+    )  # fmt: skip
+    verdict = screening.screen(asked, rated)
+    assert verdict.tolist() == ["unsafe"] * 4 + ["kept"]
+    assert screening.UNSAFE not in screening.REASONS  # what figures show
+    assert screening.screen(asked, rated.drop(columns="unsafe"))[0] == "kept"
+
+
+def test_the_audit_shows_a_skewed_filter_by_requested_group():
+    table = flagging(index({("woman", "light"): 8, ("man", "light"): 8}, rejected=0))
+    table.loc[table["rated_unsafe"] == "unsafe", "verdict"] = screening.UNSAFE
+    table["weight"] = 1.0
+    counted = audit.flagged(table, TARGET).set_index(["set", "attribute", "group"])
+    assert counted.loc[("balanced", "gender", "woman"), ["images", "unsafe"]].tolist() == [8, 4]
+    assert counted.loc[("balanced", "gender", "woman"), "share"] == 0.5
+    assert counted.loc[("balanced", "gender", "man"), "unsafe"] == 0
+    assert counted.loc[("balanced", "skin_tone", "light"), ["images", "unsafe"]].tolist() == [
+        16,
+        4,
+    ]
+    # nothing was requested of the control: what the raters saw
+    assert counted.loc[("unbalanced", "gender", "man"), ["images", "unsafe"]].tolist() == [60, 0]
+    shares = audit.representation(table, TARGET)
+    told = audit.summary(shares, table, audit.flagged(table, TARGET))
+    assert told["balanced"]["unsafe"]["gender"] == {
+        "woman": {"images": 8, "unsafe": 4}, "man": {"images": 8, "unsafe": 0},
+    }  # fmt: skip
+    assert told["balanced"]["verdicts"]["unsafe"] == 4
+
+
+def test_without_a_filter_the_audit_says_nothing_of_it():
+    table = index(UNEVEN).assign(weight=1.0)
+    counted = audit.flagged(table, TARGET)
+    assert counted.empty
+    told = audit.summary(audit.representation(table, TARGET), table, counted)
+    assert "unsafe" not in told["balanced"]

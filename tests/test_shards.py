@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dft_lib.repro import files, shards
+from dft_lib.repro.paths import NOTEBOOKS
 
 
 def test_round_trip_and_equal_bytes(tmp_path, pictures, records):
@@ -66,3 +67,26 @@ def test_no_space_left_keeps_the_old_file_and_says_so(tmp_path):
 def test_slices_cover_everything_once():
     parts = shards.slices(10, 4)
     assert [i for part in parts for i in range(part.start, part.stop)] == list(range(10))
+
+
+def test_load_dataset_reads_a_folder_of_shards_with_tables_beside_them(
+    tmp_path, pictures, records
+):
+    where = tmp_path / "set"
+    shards.write(where / "shards" / "shard-00000.parquet", pictures[:3], records[:3])
+    shards.write(where / "shards" / "shard-00001.parquet", pictures[3:], records[3:])
+    records.assign(verdict="kept").to_parquet(where / shards.INDEX)
+    shards.write_card(where, "shards/*.parquet")
+    data = datasets.load_dataset(str(where), cache_dir=str(tmp_path / "cache"))["train"]
+    assert data["prompt_id"][:] == list("abcde")
+    assert np.array_equal(np.asarray(data[4]["image"]), pictures[4])
+
+
+@pytest.mark.parametrize("folder", ["synthetic", "evaluation/base", "evaluation/dft"])
+def test_load_dataset_reads_what_the_stages_write(tmp_path, folder):
+    where = NOTEBOOKS / "fixtures" / folder
+    data = datasets.load_dataset(str(where), cache_dir=str(tmp_path))["train"]
+    written = sorted(p for p in where.glob("*/*.parquet"))
+    sums = [s for p in written for s in shards.read_records(p)["sha256"]]
+    assert data["sha256"][:] == sums
+    assert np.asarray(data[0]["image"]).shape == (64, 64, 3)

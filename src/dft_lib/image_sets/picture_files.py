@@ -44,13 +44,16 @@ def open_picture(data: bytes) -> Opened:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise Image.DecompressionBombError
+                if image.format == "PNG":  # its checksums, which decoding passes over
+                    with Image.open(io.BytesIO(data), formats=("PNG",)) as again:
+                        again.verify()
                 return Opened(_upright(image), int(getattr(image, "n_frames", 1)))
     except Image.DecompressionBombError:
         raise ValueError(
             f"has more than {MOST_PIXELS // 1_000_000} million pixels: make it smaller"
         ) from None
     except Image.UnidentifiedImageError:
-        raise ValueError("is no PNG, JPEG or WebP file: convert it") from None
+        raise ValueError("is no PNG, JPEG or WebP file, or only the beginning of one") from None
     except MemoryError:
         raise
     except Exception as error:  # whatever damaged or hostile bytes make the decoders raise

@@ -82,7 +82,7 @@ def run(target: Path) -> None:
     """Run the study in a clone; end this process as a command that fails does."""
     # The clone's own source wins over the installed package.
     environment = {**os.environ, "PYTHONPATH": str(target / "src")}
-    for command in (["dvc", "pull", "-q", "-r", "store", "data.dvc"], ["dvc", "repro"]):
+    for command in (["dvc", "pull", "-r", "store", "data.dvc"], ["dvc", "repro"]):
         done = subprocess.run(command, cwd=target, env=environment)
         if done.returncode:
             sys.exit(done.returncode)
