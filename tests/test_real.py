@@ -14,6 +14,7 @@ from dft_lib.raters.drawings.skin_colours import TONES
 from dft_lib.raters.panel import Panel
 from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
+from dft_lib.repro.paths import ROOT
 from dft_lib.stages.real import collect_real
 from dft_lib.study import lexicon, params, prompts
 from dft_lib.study.params import Real

@@ -472,8 +472,7 @@ def test_twice_gives_the_same_bytes_and_a_manifest(
         shutil.rmtree(out)
     assert found[0] == found[1]
     files = ["losses.csv", "manifest.json", "seed-0/manifest.json", f"seed-0/{adapters.LORA_FILE}"]
-    assert set(found[0]) == {".dft-made", *files}"
-    }  # fmt: skip
+    assert set(found[0]) == {".dft-made", *files}
     assert list(table.columns[:3]) == ["seed", "step", "loss"]
     for name in ("manifest.json", "seed-0/manifest.json"):
         manifest = json.loads(found[0][name])
