@@ -282,6 +282,14 @@ def every_other(records: pd.DataFrame, ratings: pd.DataFrame, attributes) -> pd.
     return pd.Series(verdicts, index=records.index)
 
 
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    """Give back the number of threads: it is part of the numerics, and tests compare bits."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 PLACES = {
     "prompts": ["out"], "synthesis": ["prompts", "out", "audit_file"], "real": ["prompts", "out"],
     "finetune": ["out"], "evaluate": ["prompts", "models", "out"],

@@ -92,10 +92,10 @@ def study_of(study, model, folder):
     values["arms"] = {
         "base": plain | {"label": "base model", "shown": 1, "reference": True},
         "prompt_randomisation": plain
-        | {"intervention": "prompt_randomisation", "draw": {"attributes": list(named)}},
+        | {"label": "randomised", "intervention": "prompt_randomisation", "draw": {"attributes": list(named)}},
         "dft": plain | {"label": "DFT", "recipe": "denoising", "family": "DFT", "shown": 2},
         "oversampling": plain
-        | {"recipe": "denoising", "data": "real/images",
+        | {"label": "oversampled", "recipe": "denoising", "data": "real/images",
            "train": {"images": "oversampled"}},
     }  # fmt: skip
     values["figures"] |= {"sheet_professions": 1, "sheet_images": 2}
