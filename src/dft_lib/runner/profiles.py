@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 from dft_lib.repro.paths import ROOT, SCRATCH, enter, show
-from dft_lib.runner import checks
 from dft_lib.study import params, profiles
 
 CLONED = ".dft-cloned"  # in a clone: the files that came from the work tree
@@ -162,6 +161,8 @@ def main() -> None:
             return
         if arguments.publish and not profiles.is_named(profile):
             raise ValueError("only profiles of profiles/ are published: move the file there")
+        from dft_lib.runner import checks  # loads PyTorch, which --show does without
+
         if found := checks.problems(values, profile):
             raise ValueError(checks.listed(found))
         target = place_of(profile)
