@@ -46,7 +46,7 @@ lab: data  ## JupyterLab on the notebooks
 	jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 data: clone environment  ## the environment, and data/ (emoji art, the tiny model, raters) from store/
-	dvc pull -r store data.dvc || $(STOP) "see above. Where data/ differs from data.dvc: \`dvc checkout -f data.dvc\` puts back what belongs there; where store/ is damaged: \`git checkout store\`"
+	dvc pull -r store data.dvc || $(STOP) "see above: where data/ differs from data.dvc, \`dvc checkout -f data.dvc\` puts back what belongs there; where store/ is damaged, \`git checkout store\` does"
 
 environment:  ## packages from requirements.lock, into the active environment or .venv
 	@case "$$PYTHONPATH$$DFT_ENVIRONMENT" in *:*) $(STOP) "a colon in the path of the clone or of its environment ($$PWD) would end it in PATH and PYTHONPATH: move it to a folder without one" ;; esac

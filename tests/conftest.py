@@ -284,7 +284,7 @@ def every_other(records: pd.DataFrame, ratings: pd.DataFrame, attributes) -> pd.
 
 def _two_tones(folder: Path) -> Path:
     """Write the default lexicon with the groups of `TARGET` only."""
-    shutil.copytree(LEXICON, folder)
+    shutil.copytree(LEXICON, folder, dirs_exist_ok=True)
     groups = pd.read_csv(folder / "groups.csv", dtype=str, keep_default_na=False)
     wanted = [group for shares in TARGET.values() for group in shares]
     groups[groups["group"].isin(wanted)].to_csv(folder / "groups.csv", index=False)

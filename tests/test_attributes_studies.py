@@ -65,7 +65,7 @@ def study_of(study, model, folder):
     named = STUDIES[study]
     groups = {a: words.attributes[a].groups for a in named}
     values["base"] |= {
-        "model": str(model), "revision": None, "device": "cpu", "dtype": "float32",
+        "model": str(model), "device": "cpu", "dtype": "float32",
         "num_inference_steps": 1, "batch_size": 16, "threads": 1,
         "lexicon_folder": str(folder / "lexicon"),
         "steer": dict.fromkeys(("person", *named), "stand_in_left"),
@@ -83,7 +83,7 @@ def study_of(study, model, folder):
         "steps": 2, "rank": 2, "train_batch_size": 4, "warmup_steps": 1, "checkpoint_every": 2,
     }  # fmt: skip
     values["evaluate"]["features"] = "stand_in_right"
-    values["measure"] |= {"minutes": None}
+    values["measure"] |= {"minutes": "benchmarks/none/minutes.csv"}
     for group in ("synthesis", "real", "evaluate"):
         values[group]["shard_size"] = 64
     for group, names in {

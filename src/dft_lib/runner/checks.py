@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +22,11 @@ from dft_lib.evaluation import results_table
 from dft_lib.evaluation.calibration import Calibration
 from dft_lib.image_sets import parquet, real
 from dft_lib.interventions.base import Intervention, Setting, open_intervention
-from dft_lib.models import pipelines, sources
+from dft_lib.models import pipelines
 from dft_lib.models.conditioning import require_distinct, require_readable
 from dft_lib.raters.base import HasFeatures
 from dft_lib.raters.panel import Panel
 from dft_lib.raters.photographs import hub
-from dft_lib.repro import shards
 from dft_lib.repro.files import write_json
 from dft_lib.repro.paths import ROOT, resolve, show
 from dft_lib.repro.places import require_publishable, require_writable
@@ -58,6 +57,7 @@ class Checks:
         self.found: list[str] = []
         self.grids: Grids | None = None
         self.tokenizers: list[Any] = []
+        self.teacher: list[Any] = []
 
     def run(self) -> list[str]:
         """Look at everything; return what is wrong."""
@@ -108,10 +108,9 @@ class Checks:
     def models(self) -> None:
         """Check the base model and the teacher, and their tokenizers."""
         with self.at("base.model"):
-            sources.find(self.chosen.base.model)
             self.tokenizers = pipelines.tokenizers(self.chosen.base.model)
         with self.at("synthesis.teacher"):
-            sources.find(self.chosen.synthesis.teacher)
+            self.teacher = pipelines.tokenizers(self.chosen.synthesis.teacher)
 
     def prompts(self) -> None:
         """Check the lexicon and its groups; make the grids; see that the encoder reads them."""
@@ -124,10 +123,10 @@ class Checks:
                 prompts.evaluation_grid(words, settings, named, base.held_out),
             )  # fmt: skip
             both = pd.concat([self.grids.training, self.grids.evaluation])
-            require_distinct(pd.concat([both["prompt"], both["caption"]]), self.tokenizers)
-            if self.chosen.synthesis.teacher != base.model and not self.found:
-                drawn = self.grids.training["prompt"]
-                require_distinct(drawn, pipelines.tokenizers(self.chosen.synthesis.teacher))
+            if self.tokenizers:
+                require_distinct(pd.concat([both["prompt"], both["caption"]]), self.tokenizers)
+            if self.teacher:
+                require_distinct(self.grids.training["prompt"], self.teacher)
 
     def folds(self) -> None:
         """Check that every seed has professions to train on and held-out ones."""
@@ -158,47 +157,47 @@ class Checks:
                 if hasattr(module, "MODEL"):  # gigabytes of the hub: looked for, not opened
                     hub.require_fetched(module.MODEL, module.REVISION)
                     continue
-                opened = Panel({}, others=[name])
+                opened = Panel({}, others=[name], groups=base.target)
                 if name == features and not isinstance(opened.raters[name], HasFeatures):
                     self.say("evaluate.features", f"rater {name!r} has no features: name another")
 
     def sets(self) -> dict[str, set[str]]:
         """Return the names of the sets of pictures that stages will make, by their folder."""
-        made = {} if self.grids is None else {
-            self.chosen.synthesis.out: set(self.grids.training["set"])
-        }  # fmt: skip
-        return made | {self.chosen.real.out: set(wiring.sets_of(resolve(self.chosen.real.source)))}
+        chosen = self.chosen
+        made = {chosen.synthesis.out: set[str](), chosen.real.out: set[str]()}
+        if self.grids is not None:
+            made[chosen.synthesis.out] = set(self.grids.training["set"])
+        with suppress(OSError):  # said by `pictures`
+            made[chosen.real.out] = set(wiring.sets_of(resolve(chosen.real.source)))
+        return made
 
     def pictures(self) -> None:
         """Check the source of real pictures."""
         with self.at("real.source"):
-            source = resolve(self.chosen.real.source)
+            source, target = resolve(self.chosen.real.source), self.chosen.base.target
+            if wiring.sets_of(source) == real.SETS and set(target) != set(real.DRAWN):
+                raise ValueError(
+                    f"it is the emoji world, which draws {' and '.join(real.DRAWN)}, but "
+                    f"base.target names {', '.join(target)}: name a folder of labelled pictures, "
+                    "or photographs"
+                )
             if wiring.sets_of(source) == real.OF_PHOTOGRAPHS:
                 for path in parquet.files(source):
-                    parquet.labels(path, list(self.chosen.base.target))
+                    parquet.labels(path, list(target))
 
     def recipe(self, name: str) -> None:
         """Check the recipe of an arm, its settings, and the set that it trains on."""
         arm = self.chosen.arms[name]
         with self.at(f"arms.{name}.recipe", Exception):  # whatever a module of anybody's raises
             settings = settings_of(arm, self.chosen.finetune)
-            made = self.sets()
-            own = resolve(arm.data) / shards.INDEX
-            if arm.data not in made and not own.exists():
-                raise ValueError(
-                    f"data names {arm.data!r}, which no stage makes: name synthesis.out "
-                    f"({self.chosen.synthesis.out}) or real.out ({self.chosen.real.out})"
-                )
+            there = wiring.sets_at(arm.data, self.sets())
             if settings is None:
                 return
-            there = made[arm.data] if arm.data in made else set(pd.read_parquet(own)["set"])
-            if there and settings.images not in there:
+            if settings.images not in there:
                 raise ValueError(
                     f"trains on the set {settings.images!r}, but {arm.data} has "
-                    f"{', '.join(sorted(there))}: mend train.images or data"
+                    f"{', '.join(sorted(there)) or 'no pictures'}: mend train.images or data"
                 )
-            if not there:
-                raise ValueError(f"trains on {arm.data}, but real.source holds no pictures yet")
             for attribute, shares in (settings.target or {}).items():
                 known = self.chosen.base.target.get(attribute, {})
                 if list(shares) != list(known):
@@ -213,8 +212,7 @@ class Checks:
         if self.grids is None:
             return
         with self.at(f"arms.{name}.intervention", Exception):
-            base, words = self.chosen.base, self.grids.words
-            setting = Setting.of(base, words)
+            setting = Setting.of(self.chosen.base, self.grids.words)
             opened = open_intervention(arm.intervention, arm.draw, setting)
             asked = _asked(opened, self.grids.evaluation)
             for tokenizer in self.tokenizers:

@@ -29,8 +29,8 @@ def complaint(python, pip, where):
         )  # fmt: skip
     if pip is None:
         return (
-            f"{where} has no pip: say `python -m ensurepip` or `uv pip install pip` with it "
-            "active (`uv venv --seed` makes one with pip), or deactivate it"
+            f"{where} has no pip: with it active, say `python -m ensurepip` or `uv pip install "
+            "pip` (`uv venv --seed` makes one with pip), or deactivate it"
         )
     numbers = tuple(int(n) for n in pip.split(".")[:2] if n.isdigit())
     if numbers < OLDEST_PIP:

@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 from dft_lib.repro.paths import ROOT, SCRATCH, enter, show
-from dft_lib.runner import checks
 from dft_lib.study import params, profiles
 
 CLONED = ".dft-cloned"  # in a clone: the files that came from the work tree
@@ -70,12 +69,17 @@ def clone(text: str, target: Path) -> None:
     chosen = target / "params.yaml"
     if not chosen.exists() or chosen.read_text(encoding="utf-8") != text:
         chosen.write_text(text, encoding="utf-8")
-    if not (target / ".git").exists():
+    top = ["git", "rev-parse", "--show-cdup"]
+    found = subprocess.run(top, cwd=target, capture_output=True, text=True)
+    if found.returncode or found.stdout.strip():  # none, or half of one
+        shutil.rmtree(target / ".git", ignore_errors=True)
         subprocess.run(["git", "init", "-q"], cwd=target, check=True)
     cache = subprocess.run(
         ["dvc", "cache", "dir"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.strip()
-    config = f"[cache]\n    dir = {cache}\n['remote \"store\"']\n    url = {ROOT / 'store'}\n"
+    # Relative, so that the whole may move, and no `#` or comma of its path means anything here.
+    kept, store = (os.path.relpath(p, target / ".dvc") for p in (cache, ROOT / "store"))
+    config = f'[cache]\n    dir = "{kept}"\n[\'remote "store"\']\n    url = "{store}"\n'
     (target / ".dvc" / "config.local").write_text(config, encoding="utf-8")
 
 
@@ -83,10 +87,15 @@ def run(target: Path) -> None:
     """Run the study in a clone; end this process as a command that fails does."""
     # The clone's own source wins over the installed package.
     environment = {**os.environ, "PYTHONPATH": str(target / "src")}
-    for command in (["dvc", "pull", "-r", "store", "data.dvc"], ["dvc", "repro"]):
-        done = subprocess.run(command, cwd=target, env=environment)
-        if done.returncode:
-            sys.exit(done.returncode)
+    pull = ["dvc", "pull", "-r", "store", "data.dvc"]
+    if subprocess.run(pull, cwd=target, env=environment).returncode:
+        sys.exit(
+            f"see above: where {show(target / 'data')} was changed, delete it; where store/ is "
+            "damaged, `git checkout store` mends it"
+        )
+    done = subprocess.run(["dvc", "repro"], cwd=target, env=environment)
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 def publish(target: Path, name: str) -> Path:
@@ -152,6 +161,8 @@ def main() -> None:
             return
         if arguments.publish and not profiles.is_named(profile):
             raise ValueError("only profiles of profiles/ are published: move the file there")
+        from dft_lib.runner import checks  # loads PyTorch, which --show does without
+
         if found := checks.problems(values, profile):
             raise ValueError(checks.listed(found))
         target = place_of(profile)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from dft_lib.image_sets import real
-from dft_lib.repro.paths import ROOT, show
+from dft_lib.repro import shards
+from dft_lib.repro.paths import ROOT, resolve, show
 from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.study.params import Params
 
@@ -72,3 +75,29 @@ def sets_of(source: Path) -> tuple[str, ...]:
     if names >= WORLD_FILES:
         return real.SETS
     return () if names == {"README.md"} else real.OF_PHOTOGRAPHS
+
+
+def sets_at(data: str, made: Mapping[str, set[str]]) -> set[str]:
+    """Return the names of the sets of pictures in a folder that an arm's ``data`` names.
+
+    Parameters
+    ----------
+    data : str
+        A folder that a stage makes, or that holds an index of its own already.
+    made : mapping
+        What stages make: folder -> names of its sets.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if data in made:
+        return made[data]
+    index = resolve(data) / shards.INDEX
+    if not index.exists():
+        raise ValueError(
+            f"data names {data!r}, which no stage makes: name synthesis.out or real.out "
+            f"({', '.join(made)})"
+        )
+    return set(pd.read_parquet(index, columns=["set"])["set"])
