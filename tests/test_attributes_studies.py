@@ -92,7 +92,10 @@ def study_of(study, model, folder):
     values["arms"] = {
         "base": plain | {"label": "base model", "shown": 1, "reference": True},
         "prompt_randomisation": plain
-        | {"label": "randomised", "intervention": "prompt_randomisation", "draw": {"attributes": list(named)}},
+        | {
+            "label": "randomised", "intervention": "prompt_randomisation",
+            "draw": {"attributes": list(named)},
+        },
         "dft": plain | {"label": "DFT", "recipe": "denoising", "family": "DFT", "shown": 2},
         "oversampling": plain
         | {"label": "oversampled", "recipe": "denoising", "data": "real/images",

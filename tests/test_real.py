@@ -14,7 +14,6 @@ from dft_lib.raters.drawings.skin_colours import TONES
 from dft_lib.raters.panel import Panel
 from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
-from dft_lib.repro.paths import ROOT
 from dft_lib.stages.real import collect_real
 from dft_lib.study import lexicon, params, prompts
 from dft_lib.study.params import Real
@@ -216,8 +215,8 @@ def test_colour_arithmetic():
     assert recolour.turned("#808080", 0.5) == "#808080"
 
 
-def test_no_source_gives_an_empty_set(collect):
-    folder, index = collect("none", source=str(ROOT / "photographs"))
+def test_a_place_for_photographs_gives_an_empty_set(collect):
+    folder, index = collect("none", source="photographs")
     assert len(index) == 0 == len(pd.read_parquet(folder / shards.INDEX))
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["sets"] == [] and manifest["screened_by"] == []
