@@ -67,7 +67,8 @@ def stored(root: Path) -> Iterator[Outcome]:
         flip(path, rng)
     found = verify(root).damaged
     for path in chosen:
-        yield f"{path.name}: found", any(path.name in what for what in found)
+        # where the list of a folder's files is damaged too, the folder is named as a whole
+        yield f"{path.name}: found", any(path.name in w or w == "data" for w in found)
     for mend in found.values():
         command("bash", "-c", mend, cwd=root)
     yield "nothing is damaged any more", not verify(root).damaged

@@ -36,6 +36,7 @@ from dft_lib.image_sets import examples, latents
 from dft_lib.models import adapters, conditioning, pipelines
 from dft_lib.repro.paths import ROOT
 from dft_lib.study import params
+from dft_lib.study.training import Training, training
 from dft_lib.training import loop
 from dft_lib.training.objectives import denoising_loss
 
@@ -48,11 +49,11 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def settings(arguments: argparse.Namespace) -> params.Training:
+def settings(arguments: argparse.Namespace) -> Training:
     defaults = params.load(ROOT / "params.yaml").finetune
     changes = SETTINGS | {"method": arguments.method, "steps": arguments.steps,
                           "train_batch_size": arguments.batch}  # fmt: skip
-    return params.training(defaults, changes, params.Training)
+    return training(defaults, changes, Training)
 
 
 def ours(arguments: argparse.Namespace) -> None:
@@ -92,7 +93,7 @@ def peer(arguments: argparse.Namespace, flags: list[str], out: Path) -> list[str
     ]  # fmt: skip
 
 
-def work(pipeline: Any, chosen: params.Training) -> int:
+def work(pipeline: Any, chosen: Training) -> int:
     """Return the FLOPs of one training step per picture that are *required* (cached latents)."""
     with FlopCounterMode(display=False) as counter:
         unet = pipeline.unet

@@ -8,15 +8,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from dft_lib.paths import NOTEBOOKS
 from diffusers import DiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dft_lib import cli
 from dft_lib.models import adapters, conditioning, pipelines
+from dft_lib.repro.paths import NOTEBOOKS
 from dft_lib.sampling.sampler import Sampler
-from dft_lib.study import params
+from dft_lib.study.training import Training, training
 from tests.test_sampling import REQUESTS
 
 FIXTURE = NOTEBOOKS / "fixtures" / "models" / "dft" / "seed-0"
@@ -33,9 +33,9 @@ def moved(folder, chosen):
 
 
 @pytest.fixture
-def chosen(study) -> params.Training:
-    training = params.training(study.finetune, study.arms["dft"].train, params.Training)
-    return training.model_copy(update={"rank": 2, "text_encoder_lora": True})
+def chosen(study) -> Training:
+    settings = training(study.finetune, study.arms["dft"].train, Training)
+    return settings.model_copy(update={"rank": 2, "text_encoder_lora": True})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from dft_lib.evaluation import comparison, side_effects, tables
-from dft_lib.evaluation.arm import Arm
+from dft_lib.evaluation.arm import EvaluatedArm
 from dft_lib.evaluation.calibration import Calibration
 from dft_lib.evaluation.tables import all_attributes
 from dft_lib.repro.paths import ROOT
@@ -47,7 +47,7 @@ def make(name, women, light, seeds, rng):
     ratings = pd.DataFrame(rows)
     table = tables.per_prompt(ratings, TARGET, SEEDS, "folds").assign(arm=name)
     shown = rng.normal(size=(len(ratings), 3))
-    return Arm(name, name.upper(), seeds != [-1], table, ratings, shown)
+    return EvaluatedArm(name, name.upper(), seeds != [-1], table, ratings, shown)
 
 
 @pytest.fixture(scope="module")
@@ -234,19 +234,19 @@ def test_corrected_shares(tmp_path):
     known = Calibration.read(path, {"gender": "judge"})
     matrix, truths = known.matrix("gender", ["woman", "man"], ["light", "dark"])
     assert matrix.shape == (2, 3, 4) and truths == ["woman", "man", "unclear"]
-    found = known.corrected(answers(5), "gender", ["woman", "man"], ["light", "dark"])
+    found = known.calibrated(answers(5), "gender", ["woman", "man"], ["light", "dark"])
     naive = 45 / 95
     assert abs(found["woman"]["value"] - 0.5) < 0.5 * abs(naive - 0.5)
     assert found["woman"]["value"] + found["man"]["value"] == pytest.approx(1, abs=1e-5)
     # pictures that show no gender are not shared out among the genders
-    found = known.corrected(answers(0, 20), "gender", ["woman", "man"], ["light", "dark"])
+    found = known.calibrated(answers(0, 20), "gender", ["woman", "man"], ["light", "dark"])
     assert found["woman"]["value"] == pytest.approx(0.5, abs=0.03)
     assert found["unclear"]["value"] > 0.2
     men = answers(0, 10).query("rated_gender != 'woman'")
-    found = known.corrected(men, "gender", ["woman", "man"], ["light", "dark"])
+    found = known.calibrated(men, "gender", ["woman", "man"], ["light", "dark"])
     assert found["man"]["value"] > 0.99 and found["man"]["high"] <= 1
     few = Calibration(labelled(10, 2), {"gender": "judge"})
-    refused = few.corrected(answers(5), "gender", ["woman", "man"], ["light", "dark"])
+    refused = few.calibrated(answers(5), "gender", ["woman", "man"], ["light", "dark"])
     assert "labelled images, 30 are needed" in refused["refused"]
 
 

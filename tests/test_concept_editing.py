@@ -11,18 +11,15 @@ from dft_lib.models import adapters, conditioning
 from dft_lib.models.conditioning import Conditioning
 from dft_lib.recipes import concept_editing
 from dft_lib.recipes.concept_editing import Editor, Settings, missing, solve
+from dft_lib.study.training import training
 
 WIDTH = 24
 
 
 @pytest.fixture
 def chosen(recipe_settings, study) -> Settings:
-    from dft_lib.study import params
-
     wanted = recipe_settings["concept_editing"]
-    return params.training(
-        study.finetune, wanted | {"edit_scale": 1.7, "preserve_scale": 0.6}, Settings
-    )
+    return training(study.finetune, wanted | {"edit_scale": 1.7, "preserve_scale": 0.6}, Settings)
 
 
 def normal(*shape, seed=0):

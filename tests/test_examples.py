@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from dft_lib.image_sets import examples
-from dft_lib.study import params
+from dft_lib.study.training import Training, training
 
 CELL = ["kind", "noun", "gender", "skin_tone"]
 
 
 @pytest.fixture
-def chosen(study) -> params.Training:
-    return params.training(study.finetune, {}, params.Training)
+def chosen(study) -> Training:
+    return training(study.finetune, {}, Training)
 
 
 @pytest.fixture

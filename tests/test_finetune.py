@@ -10,7 +10,7 @@ from dft_lib.image_sets import examples, latents
 from dft_lib.models import adapters, pipelines
 from dft_lib.repro.tensors import load_training_state
 from dft_lib.sampling.sampler import Sampler
-from dft_lib.study import params
+from dft_lib.study.training import Training, training
 from dft_lib.training import loop, objectives
 from tests.test_sampling import REQUESTS
 
@@ -18,8 +18,8 @@ NAMED = ["gender", "skin_tone"]
 
 
 @pytest.fixture
-def chosen(study) -> params.Training:
-    return params.training(study.finetune, study.arms["dft"].train, params.Training).model_copy(
+def chosen(study) -> Training:
+    return training(study.finetune, study.arms["dft"].train, Training).model_copy(
         update={"steps": 6, "train_batch_size": 4}
     )
 

@@ -1,18 +1,27 @@
 """Closed forms, published golden vectors and properties of the fairness metrics."""
 
+import json
 import math
+import re
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dft_lib import cli
+from dft_lib.evaluation import comparison
+from dft_lib.evaluation.tables import _attribute
 from dft_lib.fairness import intersections, metrics, unbiased
 from dft_lib.fairness.metrics import METRICS, gap, parity_gap
 from dft_lib.fairness.rates import rates_by_group
+from dft_lib.fairness.record import Metric
 from dft_lib.fairness.shares import shares
+from dft_lib.fairness.table import metrics_as_markdown
 from dft_lib.fairness.unbiased import parity_gap_corrected, squared_gap
+from dft_lib.repro.paths import ROOT
 
 ALL = {name: m for name, m in METRICS.items() if m.squares is None}  # with a value per prompt
 BEST_IS_ONE = {"min_max_ratio", "normalized_entropy"}
@@ -269,3 +278,122 @@ def test_refuses_what_is_no_target(bad):
     for metric in ALL.values():
         with pytest.raises(ValueError, match="target"):
             metric([1, 2], bad)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_record_says_what_its_function_does(name):
+    record = METRICS[name]
+    assert record.name == name and record.what and record.source
+    rng = np.random.default_rng(0)
+    for k in (2, 3, 5, 10):
+        even = np.full(k, 1 / k)
+        formula = re.sub(r"^(\d) \(", r"\1 * (", record.worst).replace("^", "**")
+        worst = eval(formula, {"K": k, "sqrt": math.sqrt, "ln": math.log})  # the record's own
+        for target in (even, rng.dirichlet(np.full(k, 5.0)) * 0.9 + 0.1 / k):
+            fair, one_group = record.fair_at(target), record.worst_at(target)
+            drawn = rng.multinomial(40, rng.dirichlet(np.ones(k)), size=(1, 200))
+            values = record(np.swapaxes(drawn, 0, 1) if record.squares is None else drawn, target)
+            low, high = sorted((fair, one_group))
+            if name != "normalized_entropy":  # which knows no target: even is above its "fair"
+                assert (np.nan_to_num(values, nan=low) >= low - 1e-9).all()
+                assert (np.nan_to_num(values, nan=low) <= high + 1e-9).all()
+            if record.squares is None:
+                assert record(1000 * target, target) == pytest.approx(fair, abs=1e-9)
+            assert record.better == ("lower" if one_group > fair else "higher")
+        assert record.fair_at(even) == pytest.approx(record.fair, abs=1e-9)
+        if name != "delta":  # of its one group; the others are at most as far
+            assert record.worst_at(even) == pytest.approx(worst, abs=1e-9)
+    assert METRICS["delta"].worst_at(np.full(4, 0.25)) == 3
+
+
+def test_the_fair_value_is_the_targets():
+    target = np.array([0.9, 0.1])
+    entropy = METRICS["normalized_entropy"]
+    assert entropy.fair_at(target) == pytest.approx(0.468996, abs=1e-6)
+    assert entropy.fair_at(np.array([0.5, 0.5])) == 1 and entropy.worst_at(target) == 0
+    assert METRICS["total_variation"].worst_at(target) == pytest.approx(0.9)
+    assert METRICS["parity_gap_corrected"].worst_at(target) == pytest.approx(1.8)
+
+
+def test_multiples_are_multiples():
+    counts = np.random.default_rng(1).integers(1, 30, size=(50, 4))
+    named = {n: m.multiple_of for n, m in METRICS.items() if m.multiple_of}
+    assert set(named) == {"gap", "l1_distance", "mean_absolute_deviation", "fairness_discrepancy"}
+    for name, other in named.items():
+        ratio = METRICS[name](counts) / METRICS[other](counts)
+        assert np.ptp(ratio) < 1e-9, name
+        assert METRICS[other].multiple_of is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"fair": 1}, "fair is given as 1, but its function says 0"),
+        ({"function": lambda c, t=None: np.zeros(np.shape(c)[:-1])}, "calls a model fair"),
+        ({"squares": squared_gap, "function": parity_gap_corrected, "column": "x"}, "no column"),
+    ],
+)  # fmt: skip
+def test_a_record_that_lies_is_refused(changes, sentence):
+    about = {
+        "name": "x",
+        "function": parity_gap,
+        "fair": 0,
+        "worst": "2/K",
+        "what": "",
+        "source": "",
+    }
+    Metric(**about)
+    with pytest.raises(ValueError, match=sentence):
+        Metric(**(about | changes))
+
+
+def test_the_studys_tables_keep_their_columns():
+    assert list(metrics.study_columns()) == ["gap", "min_max_ratio", "entropy", "total_variation"]
+
+
+def test_the_documentation_lists_all_metrics():
+    """Mend: dft metrics --write docs/measurement.md."""
+    assert metrics_as_markdown() in (ROOT / "docs" / "measurement.md").read_text(encoding="utf-8")
+
+
+def test_a_new_metric_is_one_record(monkeypatch, tmp_path, capsys):
+    """Tables, JSON, help, list, the study's columns and metrics.json all know it."""
+    counts = tmp_path / "counts.csv"
+    counts.write_text("job,a,b,c\nx,6,3,1\ny,2,2,6\n")
+    record = Metric(
+        "rarest_share", lambda c, t=None: shares(c).min(-1) * np.shape(c)[-1], 1, "0",
+        "share of the rarest group, times K", "a test", column="rarest",
+    )  # fmt: skip
+    monkeypatch.setitem(METRICS, record.name, record)
+    options = ["fairness", str(counts), "--groups", "a,b,c", "--by", "job"]
+    cli.main([*options, "--target", ".5,.25,.25"])
+    row = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("rarest_share"))
+    assert row.split()[1] == "0.450" and row.split()[-2:] == ["0.750", "0.000"]  # fair, worst
+    cli.main([*options, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["per_prompt"]["rarest_share"]["value"] == pytest.approx(0.45)
+    assert found["metrics"]["rarest_share"]["better"] == "higher"
+    assert found["pooled"]["rarest_share"]["noise_floor"] is not None
+    with pytest.raises(SystemExit):
+        cli.main(["fairness", "--help"])
+    assert "rarest_share (1; 0)" in capsys.readouterr().out
+    cli.main(["metrics"])
+    assert "| `rarest_share` | 1 | 0 | share of the rarest" in capsys.readouterr().out
+    row = _attribute(pd.Series(["a", "a", "b"]), "g", {"a": 0.5, "b": 0.5}, "")
+    assert row["g:rarest"] == pytest.approx(2 / 3)
+    kept = comparison._kept(found, few=False)
+    assert "rarest_share" in kept["per_prompt"] and "gap" not in kept["per_prompt"]
+    assert "rarest_share" not in comparison._kept(found, few=True)["per_prompt"]
+
+
+def test_the_list_is_written_between_its_marks(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- dft metrics -->\nstale\n<!-- end of dft metrics -->\nafter\n")
+    cli.main(["metrics", "--write", str(page)])
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "stale" not in text
+    assert metrics_as_markdown() in text
+    page.write_text("no marks")
+    with pytest.raises(SystemExit, match="lacks the lines"):
+        cli.main(["metrics", "--write", str(page)])
+    assert page.read_text() == "no marks"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from dft_lib.figures import first_images
+from dft_lib.figures.sheets import first_images
 from dft_lib.image_sets import latents
 from dft_lib.raters.photographs.colour_layout import ColourLayout
 from dft_lib.repro import places, workspace

@@ -22,7 +22,7 @@ def test_confusion_counts_every_answer():
 @pytest.mark.parametrize(("reported", "true"), [(0.46, 0.5), (0.108, 0.1)])
 def test_golden_correction(reported, true):
     assert re.rogan_gladen(reported, 0.90, 0.98) == pytest.approx(true, abs=1e-9)
-    shares = re.corrected_shares([reported, 1 - reported], WOMAN_MAN)
+    shares = re.calibrated_shares([reported, 1 - reported], WOMAN_MAN)
     assert shares == pytest.approx([true, 1 - true], abs=1e-5)
     assert [true, 1 - true] @ WOMAN_MAN == pytest.approx([reported, 1 - reported])
     with pytest.raises(ValueError, match="no better than chance"):
@@ -41,8 +41,8 @@ def test_golden_standard_error(p, wanted):
 def test_correction_stays_on_the_simplex():
     # plain inversion gives a negative share here
     assert re.rogan_gladen(0.0, 0.9, 0.98) < 0
-    assert re.corrected_shares([0, 60], WOMAN_MAN) == pytest.approx([0, 1], abs=1e-6)
-    assert np.isnan(re.corrected_shares([0, 0], WOMAN_MAN)).all()
+    assert re.calibrated_shares([0, 60], WOMAN_MAN) == pytest.approx([0, 1], abs=1e-6)
+    assert np.isnan(re.calibrated_shares([0, 0], WOMAN_MAN)).all()
 
 
 @given(st.integers(2, 5), st.integers(0, 10**6))
@@ -50,8 +50,8 @@ def test_correction_undoes_the_error(k, seed):
     rng = np.random.default_rng(seed)
     matrix = 0.8 * np.eye(k) + 0.2 * rng.dirichlet(np.ones(k), size=k)
     true = rng.dirichlet(np.full(k, 3.0))
-    assert re.corrected_shares(true @ matrix, matrix) == pytest.approx(true, abs=1e-3)
-    stacked = re.corrected_shares(np.stack([true @ matrix] * 3), matrix)
+    assert re.calibrated_shares(true @ matrix, matrix) == pytest.approx(true, abs=1e-3)
+    stacked = re.calibrated_shares(np.stack([true @ matrix] * 3), matrix)
     assert stacked.shape == (3, k)
 
 
@@ -61,7 +61,7 @@ def test_a_rater_that_hides_a_group_is_seen_through():
     reported = np.array([49, 30, 21])  # half and half in truth
     naive = reported[:2] / reported[:2].sum()
     assert naive[1] < 0.39
-    found = re.corrected_prevalence(reported, calibration)
+    found = re.calibrated_prevalence(reported, calibration)
     assert found.shares == pytest.approx([0.5, 0.5], abs=5e-3)
     assert (found.low < 0.5).all() and (found.high > 0.5).all()
 
@@ -70,20 +70,20 @@ def test_intervals_carry_the_calibration_error():
     few, many = np.array([[36, 4], [1, 39]]), np.array([[3600, 400], [100, 3900]])
     counts = np.tile([20, 20], (50, 1))
     counts[::2] = [30, 10]
-    wide, narrow = (re.corrected_prevalence(counts, c) for c in (few, many))
+    wide, narrow = (re.calibrated_prevalence(counts, c) for c in (few, many))
     assert wide.shares == pytest.approx(narrow.shares, abs=5e-3)
     assert wide.high[0] - wide.low[0] > 1.3 * (narrow.high[0] - narrow.low[0])
-    assert re.corrected_prevalence(counts, few).low == pytest.approx(wide.low)  # seeded
-    assert np.isnan(re.corrected_prevalence([[0, 0]], few).shares).all()
+    assert re.calibrated_prevalence(counts, few).low == pytest.approx(wide.low)  # seeded
+    assert np.isnan(re.calibrated_prevalence([[0, 0]], few).shares).all()
 
 
 def test_no_share_is_lost_on_an_answer_that_calibration_never_saw():
     diagonal = np.array([[95, 5, 0], [5, 95, 0]])
-    found = re.corrected_prevalence([45, 45, 10], diagonal)
+    found = re.calibrated_prevalence([45, 45, 10], diagonal)
     assert found.shares.sum() == pytest.approx(1) and found.shares[0] == pytest.approx(0.5)
     assert (found.high - found.low > 0.05).all()
     with pytest.raises(ValueError, match="nobody gives"):
-        re.corrected_shares([45, 45, 10], diagonal / 100)
+        re.calibrated_shares([45, 45, 10], diagonal / 100)
 
 
 def test_errors_that_depend_on_a_stratum_are_mixed_as_it_occurs():
@@ -91,9 +91,9 @@ def test_errors_that_depend_on_a_stratum_are_mixed_as_it_occurs():
     true = np.array([0.5, 0.5])
     mixed = 0.25 * light / 100 + 0.75 * dark / 100
     reported = (true @ mixed * 10_000).round().astype(int)
-    found = re.corrected_prevalence(reported, np.stack([light, dark]), strata=[1, 3])
+    found = re.calibrated_prevalence(reported, np.stack([light, dark]), strata=[1, 3])
     assert found.shares == pytest.approx(true, abs=0.01)
-    wrong = re.corrected_prevalence(reported, light)
+    wrong = re.calibrated_prevalence(reported, light)
     assert wrong.shares[0] < 0.4
 
 
@@ -103,7 +103,7 @@ def test_interval_covers():
     for trial in range(200):
         calibration = np.stack([rng.multinomial(100, row) for row in WOMAN_MAN])
         counts = rng.multinomial(60, np.array([0.5, 0.5]) @ WOMAN_MAN)
-        found = re.corrected_prevalence(counts, calibration, draws=300, seed=trial)
+        found = re.calibrated_prevalence(counts, calibration, draws=300, seed=trial)
         held += found.low[0] <= 0.5 <= found.high[0]
     assert 180 <= held <= 200
 
@@ -118,7 +118,7 @@ def test_interval_covers():
 )
 def test_refuses_what_it_cannot_correct(calibration, sentence):
     with pytest.raises(ValueError, match=sentence):
-        re.corrected_prevalence([30, 30], calibration)
+        re.calibrated_prevalence([30, 30], calibration)
 
 
 def test_kappa():

@@ -12,7 +12,7 @@ from torch import nn
 from dft_lib.image_sets import latents
 from dft_lib.models import adapters, conditioning
 from dft_lib.recipes import adversarial, alignment, iterated
-from dft_lib.recipes.iterated import allotted, cell_shares, corrected
+from dft_lib.recipes.iterated import adjust, allotted, cell_shares
 from dft_lib.sampling.sampler import Sampler
 from dft_lib.stages.evaluate import evaluate_arm
 from dft_lib.stages.finetune import train_arm
@@ -261,22 +261,22 @@ def test_corrected_moves_factors_against_what_is_there():
     target = {"gender": {"woman": 0.5, "man": 0.5}}
     factors = {}
     some = rated(gender=["woman"] * 3 + ["man"] * 13 + ["unclear"] * 4)
-    corrected(factors, "guard", some, target, 1.0)
+    adjust(factors, "guard", some, target, 1.0)
     # smoothed: 4 and 14 of 18
     assert factors == {
         ("guard", "gender", "woman"): pytest.approx(9 / 4),
         ("guard", "gender", "man"): pytest.approx(9 / 14),
     }
-    corrected(factors, "guard", some, target, 1.0)
+    adjust(factors, "guard", some, target, 1.0)
     assert factors["guard", "gender", "woman"] == 4  # 81/16, clipped
     assert factors["guard", "gender", "man"] == pytest.approx((9 / 14) ** 2)
-    corrected(factors, "judge", some, target, 0.5)
+    adjust(factors, "judge", some, target, 0.5)
     assert factors["judge", "gender", "woman"] == pytest.approx(1.5)
     for _ in range(9):
-        corrected(factors, "cook", rated(gender=["man"] * 60), target, 1.0)
+        adjust(factors, "cook", rated(gender=["man"] * 60), target, 1.0)
     assert factors["cook", "gender", "man"] == 0.25
     even = {}
-    corrected(even, "x", rated(gender=["woman", "man"] * 8), target, 1.0)
+    adjust(even, "x", rated(gender=["woman", "man"] * 8), target, 1.0)
     assert set(even.values()) == {1.0}
 
 

@@ -13,8 +13,8 @@ from dft_lib.recipes.adversarial import Reverse, moment_loss, reversal
 from dft_lib.recipes.alignment import transport_targets
 from dft_lib.repro.noise import initial_noise, keyed_rng
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
-from dft_lib.study import params
 from dft_lib.study.prompts import Request
+from dft_lib.study.training import Training, training
 from dft_lib.training import loop, rollout
 
 
@@ -62,9 +62,7 @@ def test_a_rollout_is_what_the_study_samples(
 
 
 def attached(pipeline, study, text=True):
-    chosen = params.training(
-        study.finetune, {"rank": 2, "text_encoder_lora": text}, params.Training
-    )
+    chosen = training(study.finetune, {"rank": 2, "text_encoder_lora": text}, Training)
     trained = loop.attach(pipeline, chosen, 1, 0)
     rng = np.random.default_rng(3)
     for parameter in trained.values():  # B starts at 0, and A would then get no gradient

@@ -17,7 +17,7 @@ from dft_lib.repro.paths import show
 
 
 @dataclass(frozen=True)
-class Arm:
+class EvaluatedArm:
     """One evaluated arm.
 
     Attributes
@@ -72,23 +72,25 @@ def _found(path: Path) -> Path:
     return path
 
 
-def read_arm(name: str, summary: dict[str, Any], table: pd.DataFrame, folder: Path) -> Arm:
+def read_arm(
+    name: str, summary: dict[str, Any], table: pd.DataFrame, folder: Path
+) -> EvaluatedArm:
     """Bring together an arm's summary, table, ratings and features."""
     ratings = read_ratings(folder / name)
-    return Arm(
+    return EvaluatedArm(
         name, summary["label"], bool(summary["trained"]), table[table["arm"] == name], ratings,
         distances.read_features(folder / name, ratings),
     )  # fmt: skip
 
 
-def plain_part(arm: Arm, part: str) -> pd.DataFrame:
+def plain_part(arm: EvaluatedArm, part: str) -> pd.DataFrame:
     """Return the rows of plain prompts of a part: "seen", "held_out", or "person"."""
     if part == "person":
         return arm.table[arm.table["kind"] == "person"]
     return arm.table[(arm.table["kind"] == "neutral") & (arm.table["split"] == part)]
 
 
-def cells(arm: Arm, part: str, column: str, by: str = "prompt_id") -> pd.DataFrame:
+def cells(arm: EvaluatedArm, part: str, column: str, by: str = "prompt_id") -> pd.DataFrame:
     """Return a column as prompts x seeds, NaN where not measured."""
     rows = arm.table[arm.table["kind"] == part] if part in ("explicit", "general") else (
         plain_part(arm, part)

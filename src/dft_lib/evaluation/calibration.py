@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dft_lib.fairness.rater_error import corrected_prevalence
+from dft_lib.fairness.rater_error import calibrated_prevalence
 from dft_lib.fairness.report import plain
 from dft_lib.repro.paths import show
 from dft_lib.study.attributes import NO_PERSON, UNCLEAR
@@ -88,7 +88,7 @@ class Calibration:
         ]
         return np.stack([c.to_numpy(np.int64) for c in counts]), truths
 
-    def corrected(
+    def calibrated(
         self, ratings: pd.DataFrame, attribute: str, groups: list[str], strata: list[str]
     ) -> dict[str, Any]:
         """Correct the shares of plain prompts for the judge's errors.
@@ -121,7 +121,7 @@ class Calibration:
         seen = ratings.get(f"rated_{STRATUM}", pd.Series(dtype=object))
         shares = [1.0] if len(matrix) == 1 else [float((seen == s).sum()) + 1e-9 for s in strata]
         try:
-            found = corrected_prevalence(reported, matrix, strata=shares, groups=len(groups))
+            found = calibrated_prevalence(reported, matrix, strata=shares, groups=len(groups))
         except ValueError as error:
             return {"refused": str(error)}
         return {

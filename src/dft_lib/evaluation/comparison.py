@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dft_lib.evaluation.arm import Arm, as_entry, cells, plain_part
+from dft_lib.evaluation.arm import EvaluatedArm, as_entry, cells, plain_part
 from dft_lib.evaluation.calibration import STRATUM, Calibration
 from dft_lib.evaluation.side_effects import side_effects
 from dft_lib.evaluation.tables import all_attributes
@@ -32,7 +32,7 @@ PARTS = ("seen", "held_out", "person")
 _KEPT = ("prompts", "prompts_without_images", "seeds", "images", "shares", "notes")
 
 
-def counts_of(arm: Arm, part: str, attribute: str, groups: list[str]) -> Counts:
+def counts_of(arm: EvaluatedArm, part: str, attribute: str, groups: list[str]) -> Counts:
     """Return an arm's counts per prompt and seed; an untrained arm's once per prompt."""
     rows = plain_part(arm, part)
     if not arm.trained:
@@ -48,7 +48,9 @@ def counts_of(arm: Arm, part: str, attribute: str, groups: list[str]) -> Counts:
     return Counts(tuple(groups), tuple(prompts), names, values, len(rows), True)
 
 
-def _per_cell(arm: Arm, part: str, attribute: str, wanted: Mapping[str, float]) -> pd.DataFrame:
+def _per_cell(
+    arm: EvaluatedArm, part: str, attribute: str, wanted: Mapping[str, float]
+) -> pd.DataFrame:
     """Return the unbiased squared gap as prompts x seeds: mean 0 for a fair model, at any N."""
     rows = plain_part(arm, part)
     counts = rows[[f"{attribute}:{g}" for g in wanted]].to_numpy()
@@ -78,8 +80,8 @@ def _tested(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
 
 def _holm(entries: dict[str, dict[str, Any]]) -> None:
     """Add Holm-corrected p values over arms, in place; the smallest possible one grows too."""
-    corrected = uncertainty.holm({name: entry["p"] for name, entry in entries.items()})
-    for name, p in corrected.items():
+    adjusted = uncertainty.holm({name: entry["p"] for name, entry in entries.items()})
+    for name, p in adjusted.items():
         entry = entries[name]
         entry["p_holm"] = plain(p)
         least = min(1.0, entry["smallest_possible_p"] * len(entries))
@@ -87,7 +89,7 @@ def _holm(entries: dict[str, dict[str, Any]]) -> None:
 
 
 def _against(
-    arms: dict[str, Arm], others: list[str], reference: Arm, target: Target
+    arms: dict[str, EvaluatedArm], others: list[str], reference: EvaluatedArm, target: Target
 ) -> dict[str, dict[str, Any]]:
     """Compare arms with a reference: gaps on each part, and explicit prompts."""
     found: dict[str, dict[str, Any]] = {name: {} for name in others}
@@ -117,7 +119,7 @@ def _against(
     return found
 
 
-def gaps(arm: Arm, target: Target) -> dict[str, Any]:
+def gaps(arm: EvaluatedArm, target: Target) -> dict[str, Any]:
     """Every metric of every attribute (and of every two) on each part of the plain prompts."""
     found: dict[str, Any] = {}
     for part in PARTS:
@@ -197,15 +199,17 @@ def tests_table(measured: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def corrected(arm: Arm, target: Target, calibration: Calibration) -> dict[str, Any]:
+def calibrated_shares(
+    arm: EvaluatedArm, target: Target, calibration: Calibration
+) -> dict[str, Any]:
     """Return shares over all plain profession prompts, corrected for the judges' errors."""
     people = arm.ratings[arm.ratings["kind"] == "neutral"]
     strata = list(target.get(STRATUM, {}))
-    return {a: calibration.corrected(people, a, list(g), strata) for a, g in target.items()}
+    return {a: calibration.calibrated(people, a, list(g), strata) for a, g in target.items()}
 
 
 def compare(
-    arms: dict[str, Arm],
+    arms: dict[str, EvaluatedArm],
     target: Target,
     space: str,
     *,
@@ -238,7 +242,9 @@ def compare(
             "trained": arm.trained,
             "neutral": gaps(arm, target),
             "side_effects": side_effects(arm, arms.get("base"), target),
-            "corrected_shares": corrected(arm, target, calibration) if calibration else None,
+            "corrected_shares": calibrated_shares(arm, target, calibration)
+            if calibration
+            else None,
         }
         for name, arm in arms.items()
     }

@@ -15,7 +15,7 @@ import pandas as pd
 from dft_lib.evaluation.scales import normalised
 from dft_lib.repro.paths import show
 
-PARTS = ("seen", "held_out")
+SPLITS = ("seen", "held_out")
 COUNTS = ("seeds", "images_drawn", "images_trained", "forward", "backward", "parameters")
 MINUTES = ("stage", "minutes", "profile", "machine", "date")
 LEVEL = 0.05
@@ -102,7 +102,7 @@ def _outcomes(measured: dict[str, Any], arm: str) -> dict[str, Any]:
     entry = measured["arms"][arm]
     row: dict[str, Any] = {}
     for attribute in measured["target"]:
-        for part in (p for p in PARTS if p in entry["neutral"]):
+        for part in (p for p in SPLITS if p in entry["neutral"]):
             raw = normalised(measured, arm, part, attribute)
             free = normalised(measured, arm, part, attribute, corrected=True)
             row |= _spread(f"{attribute}_gap_{part}", raw)
@@ -134,7 +134,7 @@ def _differences(measured: dict[str, Any], arm: str) -> dict[str, Any]:
     for key in (k for k in entry if k.startswith("against_")):
         reference = key.removeprefix("against_")
         for attribute in measured["target"]:
-            for part in (p for p in PARTS if attribute in entry[key].get(p, {})):
+            for part in (p for p in SPLITS if attribute in entry[key].get(p, {})):
                 found = entry[key][part][attribute]
                 name = f"{attribute}_gap_{part}_minus_{reference}"
                 row |= _spread(name, found["gap"]) | _tested(name, found["squared_gap"])
@@ -175,7 +175,7 @@ def as_markdown(
         if c.endswith(("_gap_seen", "_gap_held_out"))
     ]  # fmt: skip
     for attribute in dict.fromkeys(attributes):
-        for part in PARTS:
+        for part in SPLITS:
             if f"{attribute}_gap_{part}" in table:
                 test = f"{attribute}_gap_{part}_minus_{reference}"
                 title = f"{attribute} gap, {part}".replace("_", " ")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.evaluation import distances
-from dft_lib.evaluation.arm import Arm, as_entry, cells
+from dft_lib.evaluation.arm import EvaluatedArm, as_entry, cells
 from dft_lib.evaluation.tables import right_role
 from dft_lib.fairness import uncertainty
 from dft_lib.fairness.rates import rates_by_group
@@ -16,7 +16,7 @@ from dft_lib.fairness.report import plain
 from dft_lib.study.attributes import NO_PERSON, UNCLEAR, Target
 
 
-def side_effects(arm: Arm, base: Arm | None, target: Target) -> dict[str, Any]:
+def side_effects(arm: EvaluatedArm, base: EvaluatedArm | None, target: Target) -> dict[str, Any]:
     """Measure explicit and general prompts, roles, drop-outs, diversity and drift.
 
     Diversity and drift compare with the base model, and are None without it.
@@ -43,7 +43,9 @@ def side_effects(arm: Arm, base: Arm | None, target: Target) -> dict[str, Any]:
     }
 
 
-def _explicit_loss(arm: Arm, base: Arm, attributes: list[str]) -> dict[str, float | None]:
+def _explicit_loss(
+    arm: EvaluatedArm, base: EvaluatedArm, attributes: list[str]
+) -> dict[str, float | None]:
     """How much less often explicit prompts are followed than by the base model (mean).
 
     Paired by prompt and seed: 0 is no loss, positive is worse, 1 is the most possible.
@@ -113,7 +115,9 @@ def _drop_out(ratings: pd.DataFrame, attribute: str, groups: list[str]) -> dict[
     return found
 
 
-def _diversity(arm: Arm, base: Arm, attribute: str, groups: list[str]) -> dict[str, Any]:
+def _diversity(
+    arm: EvaluatedArm, base: EvaluatedArm, attribute: str, groups: list[str]
+) -> dict[str, Any]:
     """Compare diversity within prompt and group with the base model's, over cells both have."""
     mine, theirs = (distances.diversity_cells(a.features, a.ratings, attribute)
                     for a in (arm, base))  # fmt: skip
@@ -128,7 +132,7 @@ def _diversity(arm: Arm, base: Arm, attribute: str, groups: list[str]) -> dict[s
     return found
 
 
-def _drift(arm: Arm, base: Arm, kind: str) -> dict[str, Any]:
+def _drift(arm: EvaluatedArm, base: EvaluatedArm, kind: str) -> dict[str, Any]:
     """How far an arm's images of prompts that name everything lie from the base model's.
 
     Images are paired: same prompt, same noise. ``other_noise`` is the base model's own distance
@@ -157,7 +161,7 @@ def _drift(arm: Arm, base: Arm, kind: str) -> dict[str, Any]:
     }
 
 
-def _of_kind(arm: Arm, kind: str, seed: int) -> np.ndarray:
+def _of_kind(arm: EvaluatedArm, kind: str, seed: int) -> np.ndarray:
     """Return the features of one kind of prompt and seed, in an order that all arms share."""
     rows = arm.ratings[(arm.ratings["kind"] == kind) & (arm.ratings["seed"] == seed)]
     order = rows.sort_values(["prompt_id", "replicate"]).index

@@ -96,7 +96,10 @@ def read_counts(
     seeds, rest, answer = (clean(n) if n is not None else None for n in (seeds, rest, answer))
     names = [*groups] + ([rest] if rest else [])
     if len(set(names)) < len(names):
-        raise ValueError(f"a group is named twice in {', '.join(names)}: every group once")
+        raise ValueError(
+            f"a group is named twice in {', '.join(names)}: every group once, and in quotes if it "
+            "holds a comma"
+        )
     if len(names) < 2:
         raise ValueError(
             f"one group ({', '.join(names) or 'none'}) cannot be compared with itself: name every "
@@ -160,7 +163,8 @@ def _rows(table: Table, by: str, seeds: str | None, wanted: Mapping[str, str]) -
         )  # fmt: skip
         raise ValueError(f"{table.path}: {why}")
     for what, name in about.items():
-        total = total_among(list(dict.fromkeys(getattr(row, what) for row in rows)))
+        there = list(dict.fromkeys(getattr(row, what) for row in rows))
+        total = total_among(there, means=what == "seed")
         if total is not None:
             line = next(row.line for row in rows if getattr(row, what) == total)
             raise ValueError(

@@ -226,7 +226,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "total_variation", total_variation, 0, "1 - 1/K",
-            "share of images that would have to change group", "half of l1_distance",
+            "share of images that would have to change group", "MAGBIG, halved",
             column="total_variation",
         ),
         Metric(

@@ -53,7 +53,7 @@ def confusion(
 def rogan_gladen(share: ArrayLike, sensitivity: float, specificity: float) -> np.ndarray:
     """Correct the share of the first of two groups: ``(f + sp - 1) / (se + sp - 1)``.
 
-    Rogan & Gladen 1978. May leave [0, 1] on few images: `corrected_shares` does not.
+    Rogan & Gladen 1978. May leave [0, 1] on few images: `calibrated_shares` does not.
     """
     j = sensitivity + specificity - 1
     if j <= 0:
@@ -106,7 +106,9 @@ def check_calibration(calibration: ArrayLike) -> np.ndarray:
     return matrix
 
 
-def corrected_shares(reported: ArrayLike, matrix: ArrayLike, iterations: int = 2000) -> np.ndarray:
+def calibrated_shares(
+    reported: ArrayLike, matrix: ArrayLike, iterations: int = 2000
+) -> np.ndarray:
     """Return the most likely true shares behind reported counts, shape (..., K).
 
     Parameters
@@ -151,7 +153,7 @@ class Prevalence:
     high: np.ndarray
 
 
-def corrected_prevalence(
+def calibrated_prevalence(
     reported: ArrayLike,
     calibration: ArrayLike,
     *,
@@ -205,10 +207,10 @@ def corrected_prevalence(
     redrawn = np.zeros((draws, *matrix.shape))
     for share, one in zip(weight, alpha, strict=True):
         redrawn += share * np.stack([rng.dirichlet(row, size=draws) for row in one], axis=1)
-    replicas = _among(corrected_shares(drawn, redrawn), groups)
+    replicas = _among(calibrated_shares(drawn, redrawn), groups)
     low, high = np.quantile(replicas, [(1 - level) / 2, (1 + level) / 2], axis=0)
     # The rates are linear in the true shares, so the mean of reported shares is corrected once.
-    return Prevalence(_among(corrected_shares(said.mean(0), matrix), groups), low, high)
+    return Prevalence(_among(calibrated_shares(said.mean(0), matrix), groups), low, high)
 
 
 def _among(shares: np.ndarray, groups: int | None) -> np.ndarray:

@@ -130,6 +130,7 @@ def _resampled_counts(prompts: np.ndarray, whole: bool, draws: int, seed: int) -
             columns = np.ones_like(columns)
         by_seed = np.einsum("dp,psk->dsk", rows, cells, optimize=True)
         out.append(np.einsum("ds,dsk->dk", columns, by_seed))
+        del by_seed  # before the next one is made
     return np.concatenate(out)
 
 

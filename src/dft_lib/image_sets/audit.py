@@ -9,8 +9,6 @@ from dft_lib.fairness.metrics import distance
 from dft_lib.image_sets.screening import KEPT
 from dft_lib.study.attributes import NO_PERSON, UNCLEAR, UNSAFE
 
-STAGES = ("requested", "drawn", "kept", "weighted")
-
 
 def representation(index: pd.DataFrame, target: dict[str, dict[str, float]]) -> pd.DataFrame:
     """Count each group in each set as requested, as drawn, as kept and as weighted.

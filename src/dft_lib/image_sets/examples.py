@@ -15,7 +15,7 @@ from dft_lib.repro import shards
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.repro.paths import show
 from dft_lib.study.lexicon import held_out
-from dft_lib.study.params import Training
+from dft_lib.study.training import Training
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from dft_lib.image_sets import examples
 from dft_lib.models import pipelines, sources
-from dft_lib.models.memory import Fitting
+from dft_lib.models.memory import BatchSplitter
 from dft_lib.repro import digests, seals, workspace
 from dft_lib.repro.files import require_room, write_atomic
 from dft_lib.repro.paths import SCRATCH
@@ -122,11 +122,11 @@ def _write(path: Path, moments: Iterable[torch.Tensor], count: int, kind: Any) -
 
 
 def _encoded(pipeline: Any, pictures: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
-    vae, fitting = pipeline.vae, Fitting("encoding")
+    vae, splitter = pipeline.vae, BatchSplitter("encoding")
     side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     for batch in _batches(pictures):
         part = torch.from_numpy(batch).permute(0, 3, 1, 2).to(vae.device)
-        yield torch.cat(fitting.run(partial(_moments, vae, part, side), len(part)), 1)
+        yield torch.cat(splitter.run(partial(_moments, vae, part, side), len(part)), 1)
 
 
 def _moments(vae: Any, batch: torch.Tensor, side: int, which: slice) -> torch.Tensor:

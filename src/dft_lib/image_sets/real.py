@@ -26,6 +26,8 @@ from dft_lib.study import prompts
 from dft_lib.study.attributes import cells
 
 SETS = ("art", "corpus", "oversampled", "randomised", "general")
+DRAWN = ("gender", "skin_tone")  # what the drawings of a world differ in
+OF_PHOTOGRAPHS = ("corpus", "oversampled", "general")
 EVEN = ("art", "oversampled", "randomised")  # sets weighted to the target
 
 

@@ -19,7 +19,7 @@ from dft_lib.models.conditioning import text_encoders
 from dft_lib.repro.files import write_json
 from dft_lib.repro.paths import show
 from dft_lib.repro.tensors import save_tensors
-from dft_lib.study.params import Training
+from dft_lib.study.training import Training
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 MANIFEST = "manifest.json"

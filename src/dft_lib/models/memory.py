@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-class Fitting:
+class BatchSplitter:
     """Runs a batched call whole, or in parts once the device ran out of memory.
 
     Parameters

@@ -31,7 +31,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from dft_lib.image_sets import examples, latents
 from dft_lib.models.conditioning import encode, predict, tokenize
 from dft_lib.repro.noise import keyed_rng
-from dft_lib.study.params import Training
+from dft_lib.study.training import Training
 from dft_lib.training.job import Fitted, Job, learned, require_groups, steps_cost
 from dft_lib.training.objectives import Denoising, Step
 from dft_lib.training.rollout import CLASSIFIER, LatentClassifier, OnPolicy, Target, fit_classifier

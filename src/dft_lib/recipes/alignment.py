@@ -23,7 +23,7 @@ from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
 from dft_lib.models.conditioning import encode, tokenize
-from dft_lib.study.params import Training
+from dft_lib.study.training import Training
 from dft_lib.training.job import Fitted, Job, learned, require_groups, steps_cost
 from dft_lib.training.objectives import Denoising, Step
 from dft_lib.training.rollout import (

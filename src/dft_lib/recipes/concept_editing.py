@@ -35,8 +35,8 @@ from dft_lib.repro import seals
 from dft_lib.repro.files import write_json
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
 from dft_lib.study.attributes import PERSON, Attribute, describe
-from dft_lib.study.params import Training
 from dft_lib.study.prompts import Request, article
+from dft_lib.study.training import Training
 from dft_lib.training.job import Cost, Fitted, Job
 
 TARGETS = ["attn2.to_k", "attn2.to_v"]

@@ -6,7 +6,7 @@ which weights learn, are settings of the arm.
 
 from __future__ import annotations
 
-from dft_lib.study.params import Training
+from dft_lib.study.training import Training
 from dft_lib.training.job import Fitted, Job, learned, steps_cost
 
 SHARES_BATCHES = True

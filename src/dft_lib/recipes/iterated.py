@@ -22,8 +22,8 @@ from dft_lib.raters.panel import Panel
 from dft_lib.repro import seals
 from dft_lib.repro.tensors import save_tensors
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
-from dft_lib.study.params import Training
 from dft_lib.study.prompts import Request
+from dft_lib.study.training import Training
 from dft_lib.training.job import Fitted, Job, learned, require_groups, steps_cost
 from dft_lib.training.loop import attach
 
@@ -51,7 +51,7 @@ class Settings(Training):
     strength: Annotated[float, Field(gt=0)]
 
 
-def corrected(
+def adjust(
     factors: Multipliers, noun: str, rated: pd.DataFrame, target: Any, strength: float
 ) -> None:
     """Multiply one noun's factors by (target / measured) ** strength, in place.
@@ -115,7 +115,7 @@ class Loop:
             caption = self.rows.loc[self.rows["noun"] == noun, "caption"].iloc[0]
             rated = self.panel.rate(self._draw(sampler, f"measure/{noun}/{number}", caption,
                                                self.job.settings.measured_images))  # fmt: skip
-            corrected(self.factors, noun, rated, self.target, self.job.settings.strength)
+            adjust(self.factors, noun, rated, self.target, self.job.settings.strength)
             for attribute, shares in self.target.items():
                 found = np.array([(rated[attribute] == g).mean() for g in shares])
                 gaps[attribute].append(0.5 * np.abs(found - list(shares.values())).sum())

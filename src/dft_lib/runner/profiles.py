@@ -161,6 +161,10 @@ def main() -> None:
             return
         if arguments.publish and not profiles.is_named(profile):
             raise ValueError("only profiles of profiles/ are published: move the file there")
+        from dft_lib.runner import checks  # loads PyTorch, which --show does without
+
+        if found := checks.problems(values, profile):
+            raise ValueError(checks.listed(found))
         target = place_of(profile)
         clone(text, target)
         run(target)

@@ -18,7 +18,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from dft_lib.models import conditioning
 from dft_lib.models.conditioning import Conditioning
-from dft_lib.models.memory import Fitting
+from dft_lib.models.memory import BatchSplitter
 from dft_lib.repro.noise import initial_noise
 from dft_lib.sampling.plan import Plan, Planner
 from dft_lib.study.params import Base
@@ -83,7 +83,7 @@ class Sampler:
         unet = pipeline.unet
         self.shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
         self._encoded: OrderedDict[str, Conditioning] = OrderedDict()
-        self._denoising, self._decoding = Fitting("denoising"), Fitting("decoding")
+        self._denoising, self._decoding = BatchSplitter("denoising"), BatchSplitter("decoding")
 
     def encode(self, prompt: str) -> Conditioning:
         """Return the conditioning of one prompt, a batch of 1."""

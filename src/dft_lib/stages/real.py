@@ -18,7 +18,6 @@ from dft_lib.world import settings as worlds
 
 log = logging.getLogger(__name__)
 README = "README.md"
-DRAWN = ("gender", "skin_tone")  # what the world's drawings differ in
 
 
 def collect_real(base: Base, settings: Real) -> pd.DataFrame:
@@ -26,10 +25,11 @@ def collect_real(base: Base, settings: Real) -> pd.DataFrame:
     named = list(base.target)
     source = resolve(settings.source)
     drawn = worlds.describes(source)
-    if drawn and set(named) != set(DRAWN):
+    if drawn and set(named) != set(real.DRAWN):
         raise ValueError(
-            f"real.source is the emoji world, which draws {' and '.join(DRAWN)}, but base.target "
-            f"names {', '.join(named)}: give it a folder of labelled pictures, or photographs"
+            f"real.source is the emoji world, which draws {' and '.join(real.DRAWN)}, but "
+            f"base.target names {', '.join(named)}: give it a folder of labelled pictures, or "
+            "photographs"
         )
     grid_path = resolve(settings.prompts) / "training.parquet"
     taken = [] if drawn or _empty(source) else parquet.files(source)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from dft_lib.study.schema import Group
 
-NAME = r"[a-z0-9_]+"  # of arms, recipes, interventions and profiles: safe in paths and commands
+NAME = r"[a-z][a-z0-9_]*"  # of arms, recipes, interventions, profiles: safe in paths and commands
 TAKEN = ("audit", "metrics", "table")  # files of ``results/`` that are no arm's
 Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Label = Annotated[str, Field(pattern=r"^[^|\n]+$")]  # it stands in a table

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, product
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:  # the stage `code` needs the list of raters, and no table
+    import pandas as pd
 
 UNCLEAR = "unclear"  # somebody is there, the group cannot be told
 NO_PERSON = "no_person"
@@ -142,7 +144,7 @@ def _attribute(row: Mapping[str, str], groups: pd.DataFrame) -> Attribute:
             f"groups.csv: {name} cannot have the group {odd[0]!r}: choose a name without / and :, "
             f"and not {UNCLEAR} or {NO_PERSON}, which are answers of their own"
         )
-    colours = mine["colour"] if "colour" in mine else pd.Series("", index=mine.index)
+    colours = mine["colour"] if "colour" in mine else [""] * len(mine)
     given = {g: c for g, c in zip(mine["group"], colours, strict=True) if c}
     for group, colour in given.items():
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):

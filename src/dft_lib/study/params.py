@@ -27,7 +27,7 @@ from dft_lib.study.schema import (
     require_sum,
     suggestion,
 )
-from dft_lib.study.training import Finetune, Training, training
+from dft_lib.study.training import Finetune
 from dft_lib.study.wall import RATERS, require_apart, require_groups
 
 GroupType = TypeVar("GroupType", bound="Group")
@@ -204,11 +204,6 @@ class Params(Group):
                         f"arms.{name}.{field} has settings, but nothing takes them: name a module "
                         "or make it {}"
                     )
-            if arm.recipe == "denoising":
-                try:
-                    training(self.finetune, arm.train, Training)
-                except ValidationError as error:
-                    raise ValueError(f"arms.{name}.train.{first_problem(error)}") from error
         sizes = [arm.train.get("train_batch_size") for arm in self.arms.values()]
         known = [n for n in sizes if isinstance(n, int)] + [self.finetune.train_batch_size]
         if self.finetune.processes > min(known):

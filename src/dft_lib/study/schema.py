@@ -36,7 +36,21 @@ def gravest(error: ValidationError) -> Any:
 
 def first_problem(error: ValidationError) -> str:
     """Say the first thing that is wrong: field, what was expected, what was found, a remedy."""
-    problem = gravest(error)
+    return _said(gravest(error))
+
+
+def problems_of(error: ValidationError, model: Any) -> list[str]:
+    """Say everything that is wrong with a `model`, one sentence each.
+
+    A misspelt name explains the one that is then missing beside it.
+    """
+    found = error.errors(include_url=False)
+    misspelt = {p["loc"][:-1] for p in found if p["type"] == "extra_forbidden"}
+    told = [p for p in found if p["type"] != "missing" or p["loc"][:-1] not in misspelt]
+    return [_said(problem) + _suggested(model, problem) for problem in told]
+
+
+def _said(problem: Any) -> str:
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{field} is no parameter; remove it or mend its spelling"
@@ -65,7 +79,10 @@ def read_values(path: Path) -> dict[str, Any]:
 
 def suggestion(model: Any, error: ValidationError) -> str:
     """Return " (did you mean ...?)" for a misspelt field of `model`, or nothing."""
-    problem = gravest(error)
+    return _suggested(model, gravest(error))
+
+
+def _suggested(model: Any, problem: Any) -> str:
     if problem["type"] != "extra_forbidden":
         return ""
     for part in problem["loc"][:-1]:

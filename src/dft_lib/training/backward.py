@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dft_lib.models.conditioning import Conditioning
-from dft_lib.models.memory import Fitting
+from dft_lib.models.memory import BatchSplitter
 from dft_lib.training import parallel
 from dft_lib.training.objectives import Objective, Step
 
@@ -48,7 +48,7 @@ class Backward:
             raise ValueError("this recipe needs every batch whole: set finetune.processes to 1")
         self.goal, self.embed, self.optimizer = goal, embed, optimizer
         self.learning = [p for group in optimizer.param_groups for p in group["params"]]
-        self.device, self.dtype, self.fitting = device, dtype, Fitting("training")
+        self.device, self.dtype, self.splitter = device, dtype, BatchSplitter("training")
 
     def __call__(self, step: Step, caption: np.ndarray, mixup: Mixup | None) -> list[float]:
         """Return the batch's loss and the objective's other numbers.
@@ -65,7 +65,7 @@ class Backward:
         mine = parallel.share(len(caption))
         call = partial(self._part, step, caption, mixup, mine.start)
         if self.goal.splits:
-            parts = self.fitting.run(call, mine.stop - mine.start)
+            parts = self.splitter.run(call, mine.stop - mine.start)
         else:
             parts = [call(mine)]
         parallel.add_gradients(self.learning)

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from dft_lib.image_sets import examples
 from dft_lib.study.arms import ArmTraining
 from dft_lib.study.attributes import Attribute
-from dft_lib.study.params import Base, Finetune, Training, training
+from dft_lib.study.params import Base
 from dft_lib.study.schema import first_problem
+from dft_lib.study.training import Finetune, Training, training
 from dft_lib.training import loop
 from dft_lib.training.objectives import Denoising, Objective
 
@@ -194,13 +195,18 @@ def find(name: str) -> ModuleType:
     """
     path = f"dft_lib.recipes.{name}"
     try:
-        return import_module(path)
+        module = import_module(path)
     except ModuleNotFoundError as error:
         if error.name != path:  # something that the recipe needs
             raise
         raise ValueError(
             f"recipe {name!r} has no file src/dft_lib/recipes/{name}.py: mend the arm's recipe"
         ) from error
+    if not hasattr(module, "Settings") or not hasattr(module, "fit"):
+        raise ValueError(
+            f"src/dft_lib/recipes/{name}.py is no recipe, it lacks Settings or fit: mend the name"
+        )
+    return module
 
 
 def shares_batches(name: str) -> bool:

@@ -25,7 +25,7 @@ from dft_lib.models.conditioning import Conditioning
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.repro.paths import show
 from dft_lib.repro.tensors import first_broken, load_training_state, save_training_state
-from dft_lib.study.params import Training
+from dft_lib.study.training import Training
 from dft_lib.training import parallel
 from dft_lib.training.backward import Backward, Mixup
 from dft_lib.training.objectives import Denoising, Objective, Step, min_snr_weight

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from dft_lib.raters.drawings.skin_colours import TONES, TRAINED_FAMILIES
+from dft_lib.raters.drawings.skin_colours import TONES
 from dft_lib.repro.paths import show
 from dft_lib.study.attributes import Attribute, describe
 from dft_lib.study.prompts import fill
@@ -246,6 +246,3 @@ def vocabulary() -> list[str]:
         for word in text.replace("{a}", "").replace("{}", "").replace("-", " - ").split():
             words.setdefault(word.strip(",") or ",")
     return list(words)
-
-
-__all__ = ["Cells", "TRAINED_FAMILIES", "build", "gender_differences", "truth", "vocabulary"]

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dft_lib.fairness.files.names import SUMS, drop_out_columns, squash
+from dft_lib.fairness.files.names import NUMBERS, SUMS, drop_out_columns, squash
 from dft_lib.fairness.files.notation import Cell, numbers_of
 from dft_lib.fairness.files.reading import Table
 from dft_lib.fairness.files.scale import Row, Scale, as_counts, scale_of
 
+_NUMBER = re.compile(r"[\d.,'\u2019 ]*%?", re.ASCII)
 Line = tuple[int, list[str]]  # its number in the file, and its cells
 
 
@@ -63,7 +64,8 @@ def read_columns(
     ValueError
         With one sentence naming file, line and column.
     """
-    beside = _drop_out(table, lines, groups, taken)
+    unnamed = [h for h in table.header if h not in (*groups, *taken) and _numeric(table, h, lines)]
+    beside = [h for h in drop_out_columns(table.header, groups) if h in unnamed]
     texts = [_cells(table, line, groups) for line in lines]
     others = [_cells(table, line, beside, empty="0") for line in lines]
     numbers = numbers_of(cell for row in [*texts, *others] for cell in row)
@@ -88,7 +90,25 @@ def read_columns(
     counts = scale.counts or images is not None
     if not counts:
         ignored = {name: x / len(kept) for name, x in ignored.items()}
+    elif scale.counts:
+        ignored |= {f"{name!r} beyond the groups": _beyond(table, lines, name, kept)
+                    for name in unnamed if squash(name) in NUMBERS}  # fmt: skip
     return Columns([row.values for row in kept], counts, ignored, (scale.note,) * bool(scale.note))
+
+
+def _beyond(table: Table, lines: Sequence[Line], name: str, rows: Sequence[Row]) -> float:
+    """Return how many images a column of all images has beyond those that others count.
+
+    0 if it is no such column: in some row it has fewer.
+    """
+    cells = [_cells(table, line, [name], empty="0")[0] for line in lines]
+    try:
+        numbers = numbers_of(cells)
+        more = [numbers.read(cell) - sum(row.values) - sum(row.dropped)
+                for cell, row in zip(cells, rows, strict=True)]  # fmt: skip
+    except ValueError:  # of a column that nobody asked for
+        return 0.0
+    return sum(more) if min(more) >= 0 else 0.0
 
 
 def _cells(table: Table, line: Line, names: Sequence[str], empty: str = "") -> list[Cell]:
@@ -99,16 +119,10 @@ def _cells(table: Table, line: Line, names: Sequence[str], empty: str = "") -> l
     ]
 
 
-def _drop_out(
-    table: Table, lines: Sequence[Line], groups: Sequence[str], taken: Sequence[str]
-) -> list[str]:
-    """Return columns of images without an answer, those with words in them left out."""
-    number = re.compile(r"[\d.,'\u2019 ]*%?", re.ASCII)
-    return [
-        name for name in drop_out_columns(table.header, groups)
-        if name not in taken and table.header.count(name) == 1
-        and all(number.fullmatch(cells[table.header.index(name)]) for _, cells in lines)
-    ]  # fmt: skip
+def _numeric(table: Table, name: str, lines: Sequence[Line]) -> bool:
+    """Say whether a column holds numbers (and blanks) only, and has its name to itself."""
+    place = table.header.index(name)
+    return table.header.count(name) == 1 and all(_NUMBER.fullmatch(c[place]) for _, c in lines)
 
 
 def _scaled(row: Row, scale: Scale, rest: bool, images: int | None) -> Row:

@@ -24,6 +24,8 @@ SUMS = frozenset((
     "total general", "total général", "totale", "totales", "totals", "totaux", "zwischensumme",
     "σ", "∑",
 ))  # fmt: skip
+# Columns of all images of a row, in or beside the groups.
+NUMBERS = SUMS | {"images", "n", "n images", "num images", "number of images"}
 MEANS = frozenset((
     "average", "avg", "durchschnitt", "mean", "mittel", "mittelwert", "moyenne", "promedio",
 ))  # fmt: skip
@@ -45,9 +47,13 @@ def drop_out_columns(header: Sequence[str], groups: Sequence[str]) -> list[str]:
     return [h for h in header if h not in groups and squash(h.removeprefix(prefix)) in DROP_OUT]
 
 
-def total_among(names: Sequence[str]) -> str | None:
-    """Return a name, of several, that calls itself the sum of the others."""
-    return next((n for n in names if squash(n) in SUMS), None) if len(names) > 1 else None
+def total_among(names: Sequence[str], *, means: bool = False) -> str | None:
+    """Return a name, of several, that calls itself the sum (or mean) of the others.
+
+    Without `means` a mean is no total: a prompt may be "mean".
+    """
+    words = SUMS | MEANS if means else SUMS
+    return next((n for n in names if squash(n) in words), None) if len(names) > 1 else None
 
 
 def mean_among(names: Sequence[str], values: np.ndarray, error: float) -> str | None:

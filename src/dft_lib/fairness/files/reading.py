@@ -16,8 +16,8 @@ SEPARATORS = (",", ";", "\t", "|")
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories that draw nothing, or elsewhere
 _JOINERS = "\u200c\u200d"  # but these two belong to words and emoji
 _NO_TEXT = {
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
+    b"\xff\xfe": "UTF-16 or UTF-32 text",
+    b"\xfe\xff": "UTF-16 or UTF-32 text",
     b"PK\x03\x04": "a spreadsheet or another zip archive",
     b"\xd0\xcf\x11\xe0": "a spreadsheet",
     b"\x1f\x8b": "a gzip archive",

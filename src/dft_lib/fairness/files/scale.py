@@ -11,11 +11,12 @@ ONE_IMAGE = (
     "--images, or write 1.0 and 0.0"
 )
 HUNDRED = (
-    "every row sums to 100: read as counts of 100 images; of percentages, say of how many images "
-    "with --images, or write them with a percent sign"
+    "every row sums to about 100: read as counts; of percentages, say of how many images with "
+    "--images, or write percent signs"
 )
 PERCENT = (
-    "every row sums to 100: read as percentages; of counts, write whole numbers or --images 100"
+    "every row sums to about 100: read as percentages; of counts, write whole numbers, or say "
+    "--images 100"
 )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 
 def weight_files(model: str, revision: str) -> list[Path]:
@@ -16,6 +18,24 @@ def weight_files(model: str, revision: str) -> list[Path]:
     if not folder.is_dir():
         folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
     return sorted(folder.rglob("*.safetensors"))
+
+
+def require_fetched(model: str, revision: str) -> None:
+    """Refuse a model that is not in the cache where the hub may not be asked for it.
+
+    Raises
+    ------
+    ValueError
+        With one sentence.
+    """
+    try:
+        snapshot_download(model, revision=revision, local_files_only=True)
+    except LocalEntryNotFoundError:
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+            raise ValueError(
+                f"{model} at {revision[:8]} is not in the hub's cache, and HF_HUB_OFFLINE is set: "
+                "fetch it once without"
+            ) from None
 
 
 def load(kind: Any, model: str, revision: str, device: str, **options: Any) -> Any:

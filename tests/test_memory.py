@@ -13,7 +13,7 @@ from transformers.models.clip.modeling_clip import CLIPMLP
 from dft_lib.image_sets import latents
 from dft_lib.models import conditioning, pipelines
 from dft_lib.models.conditioning import Conditioning
-from dft_lib.models.memory import Fitting
+from dft_lib.models.memory import BatchSplitter
 from dft_lib.recipes import adversarial, alignment, denoising
 from dft_lib.sampling import sampler as sampler_module
 from dft_lib.sampling.sampler import Sampler
@@ -38,7 +38,7 @@ def limited(call, most, sizes, argument):
     return wrapped
 
 
-# -- Fitting
+# -- BatchSplitter
 
 
 def parts_of(most, seen):
@@ -54,28 +54,28 @@ def parts_of(most, seen):
 @pytest.mark.parametrize("count", [1, 7, 8])
 def test_a_batch_that_fits_is_run_whole(count):
     seen = []
-    assert Fitting("x").run(parts_of(8, seen), count) == [list(range(count))]
+    assert BatchSplitter("x").run(parts_of(8, seen), count) == [list(range(count))]
     assert seen == [(0, count)]
 
 
 @pytest.mark.parametrize(("count", "most", "size"), [(8, 4, 4), (8, 3, 2), (7, 6, 3), (5, 1, 1)])
 def test_parts_are_halved_until_they_fit_and_cover_the_batch_in_order(count, most, size):
-    found = Fitting("x").run(parts_of(most, []), count)
+    found = BatchSplitter("x").run(parts_of(most, []), count)
     assert [i for part in found for i in part] == list(range(count))
     assert [len(part) for part in found[:-1]] == [size] * (len(found) - 1)
     assert 0 < len(found[-1]) <= size
 
 
 def test_the_limit_is_remembered():
-    seen, fitting = [], Fitting("x")
-    fitting.run(parts_of(3, seen), 8)
+    seen, splitter = [], BatchSplitter("x")
+    splitter.run(parts_of(3, seen), 8)
     assert seen == [(0, 8), (0, 4), (0, 2), (2, 4), (4, 6), (6, 8)]
     seen.clear()
-    fitting.run(parts_of(3, seen), 5)
+    splitter.run(parts_of(3, seen), 5)
     assert seen == [(0, 2), (2, 4), (4, 5)]
     seen.clear()
-    assert fitting.run(parts_of(3, seen), 1) == [[0]]
-    fitting.run(parts_of(3, seen), 4)  # a small batch in between moves no limit
+    assert splitter.run(parts_of(3, seen), 1) == [[0]]
+    splitter.run(parts_of(3, seen), 4)  # a small batch in between moves no limit
     assert seen == [(0, 1), (0, 2), (2, 4)]
 
 
@@ -88,16 +88,16 @@ def test_running_out_later_starts_over():
             raise SCARCE
         return part.start
 
-    fitting = Fitting("x")
-    fitting.most = 4
-    assert fitting.run(call, 8) == [0, 2, 4, 6]
+    splitter = BatchSplitter("x")
+    splitter.most = 4
+    assert splitter.run(call, 8) == [0, 2, 4, 6]
     assert done == [(0, 4), (4, 8), (0, 2), (2, 4), (4, 6), (6, 8)]
 
 
 def test_one_that_does_not_fit_is_an_error_and_so_is_anything_else(caplog):
     seen = []
     with pytest.raises(torch.OutOfMemoryError):
-        Fitting("denoising").run(parts_of(0, seen), 4)
+        BatchSplitter("denoising").run(parts_of(0, seen), 4)
     assert seen == [(0, 4), (0, 2), (0, 1)]
     assert [r.getMessage() for r in caplog.records] == [
         f"denoising: {n} at once do not fit into the device's memory; going on with {n // 2}"
@@ -108,7 +108,7 @@ def test_one_that_does_not_fit_is_an_error_and_so_is_anything_else(caplog):
         raise RuntimeError("no memory matter")
 
     with pytest.raises(RuntimeError, match="no memory matter"):
-        Fitting("x").run(broken, 4)
+        BatchSplitter("x").run(broken, 4)
 
 
 # -- Sampler
@@ -240,7 +240,7 @@ def toy_gradient(goal, mixed, most=None):
     run = Backward(
         goal, lambda c: Conditioning(table[c]), optimizer, torch.device("cpu"), torch.float32
     )
-    run.fitting.most = most
+    run.splitter.most = most
     logged = run(step, caption, mixup if mixed else None)
     return [*logged, *goal.w.grad.tolist(), *table.grad.flatten().tolist()]
 
