@@ -26,7 +26,7 @@ LOCKED := $(PIP) --require-hashes --no-deps
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-repro: data  ## rerun the study; PROFILE=smoke: another size, in scratch/smoke; PUBLISH=1: copied to results/
+repro: data  ## rerun the study; PROFILE=smoke: at another size, in scratch/; PUBLISH=1: and keep it
 ifdef PROFILE
 	python -m dft_lib.runner.profiles "$$PROFILE" $(if $(PUBLISH),--publish)
 else
@@ -45,7 +45,7 @@ verify: environment  ## recompute every hash of dvc.lock and data.dvc; say what 
 lab: data  ## JupyterLab on the notebooks
 	jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
-data: clone environment  ## the environment, and data/ (emoji art, the tiny model, raters) from store/
+data: clone environment  ## the environment, and data/ (art, tiny model, raters) from store/
 	dvc pull -r store data.dvc || $(STOP) "see above: where data/ differs from data.dvc, \`dvc checkout -f data.dvc\` puts back what belongs there; where store/ is damaged, \`git checkout store\` does"
 
 environment:  ## packages from requirements.lock, into the active environment or .venv

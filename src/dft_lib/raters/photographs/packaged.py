@@ -13,6 +13,14 @@ from typing import Any
 
 import numpy as np
 
+# SHA-256 of every file that is used, as its package published it.
+WEIGHTS = {
+    "age-v1.onnx": "4f9f0075200bd8ea6cd65ae6e6893cf820c513169382c08e82e533158358ed1c",
+    "centerface.onnx": "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+    "gender-v1.onnx": "d4c4116cf720cde18de28a09071d8e1826bcff7935ef3470052163f3f6b5d734",
+    "open-nsfw.onnx": "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
+}
+
 
 def find(distribution: str, name: str) -> Path:
     """Return the path of a weight file inside an installed distribution.
@@ -21,6 +29,8 @@ def find(distribution: str, name: str) -> Path:
     ------
     FileNotFoundError
         If the package, or the file in it, is missing.
+    ValueError
+        If the file is not the one in `WEIGHTS`.
     """
     try:
         files = importlib.metadata.files(distribution) or []
@@ -31,7 +41,13 @@ def find(distribution: str, name: str) -> Path:
         ) from None
     for entry in files:
         if entry.name == name:
-            return Path(str(entry.locate()))
+            path = Path(str(entry.locate()))
+            if digest(path) != WEIGHTS[name]:
+                raise ValueError(
+                    f"{path} is not the file that {distribution} published (another SHA-256): "
+                    f"`python -m pip uninstall {distribution}`, then `make photos`"
+                )
+            return path
     raise FileNotFoundError(f"{distribution} holds no {name}: run `make photos` again")
 
 
