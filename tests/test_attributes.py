@@ -39,7 +39,7 @@ def test_the_default_attributes():
 @pytest.mark.parametrize(
     ("file", "old", "new", "sentence"),
     [
-        ("groups.csv", "gender,man", "sex,man", "groups of 'sex', which attributes.csv does not"),
+        ("groups.csv", "gender,man", "sex,man", "fewer than two groups of 'gender'"),
         (
             "attributes.csv",
             "{}-skinned",
