@@ -26,7 +26,7 @@ LOCKED := $(PIP) --require-hashes --no-deps
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-repro: data  ## rerun the study; PROFILE=smoke: at another size, in scratch/; PUBLISH=1: and keep it
+repro: data  ## rerun the study; PROFILE=smoke: at another size; PUBLISH=1: kept in results/
 ifdef PROFILE
 	python -m dft_lib.runner.profiles "$$PROFILE" $(if $(PUBLISH),--publish)
 else
