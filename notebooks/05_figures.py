@@ -44,6 +44,11 @@ sheet_professions = 2
 sheet_images = 4
 out = "scratch/open/figures"
 
+# %% [markdown]
+# ## Draw
+#
+# Every figure as PDF and PNG, and the shortest table of the arms; nothing is measured here.
+
 # %%
 base_settings = params.gather(params.Base, base)
 settings = params.gather(params.Figures, globals())

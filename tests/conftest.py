@@ -282,9 +282,36 @@ def every_other(records: pd.DataFrame, ratings: pd.DataFrame, attributes) -> pd.
     return pd.Series(verdicts, index=records.index)
 
 
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    """Give back the number of threads: it is part of the numerics, and tests compare bits."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+PLACES = {
+    "prompts": ["out"], "synthesis": ["prompts", "out", "audit_file"], "real": ["prompts", "out"],
+    "finetune": ["out"], "evaluate": ["prompts", "models", "out"],
+    "measure": ["ratings", "results"], "figures": ["ratings", "results", "out"],
+}  # fmt: skip
+
+
+def moved(chosen: params.Params, folder: Path) -> params.Params:
+    """Return a study that works in `folder`; params of the study itself never leave the root."""
+    changes: dict[str, Any] = {
+        group: getattr(chosen, group).model_copy(
+            update={name: str(folder / getattr(getattr(chosen, group), name)) for name in names}
+        )
+        for group, names in PLACES.items()
+    }
+    arms = {n: a.model_copy(update={"data": str(folder / a.data)}) for n, a in chosen.arms.items()}
+    return chosen.model_copy(update=changes | {"arms": arms})
+
+
 def _two_tones(folder: Path) -> Path:
     """Write the default lexicon with the groups of `TARGET` only."""
-    shutil.copytree(LEXICON, folder)
+    shutil.copytree(LEXICON, folder, dirs_exist_ok=True)
     groups = pd.read_csv(folder / "groups.csv", dtype=str, keep_default_na=False)
     wanted = [group for shares in TARGET.values() for group in shares]
     groups[groups["group"].isin(wanted)].to_csv(folder / "groups.csv", index=False)

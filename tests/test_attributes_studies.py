@@ -18,6 +18,7 @@ from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.paths import LEXICON
 from dft_lib.study import lexicon, params
 from dft_lib.study.attributes import pairs
+from tests.conftest import moved
 from tests.test_profiles_photos import run
 
 TEN = tuple(f"monk-{i}" for i in range(1, 11))
@@ -65,7 +66,7 @@ def study_of(study, model, folder):
     named = STUDIES[study]
     groups = {a: words.attributes[a].groups for a in named}
     values["base"] |= {
-        "model": str(model), "revision": None, "device": "cpu", "dtype": "float32",
+        "model": str(model), "device": "cpu", "dtype": "float32",
         "num_inference_steps": 1, "batch_size": 16, "threads": 1,
         "lexicon_folder": str(folder / "lexicon"),
         "steer": dict.fromkeys(("person", *named), "stand_in_left"),
@@ -83,30 +84,25 @@ def study_of(study, model, folder):
         "steps": 2, "rank": 2, "train_batch_size": 4, "warmup_steps": 1, "checkpoint_every": 2,
     }  # fmt: skip
     values["evaluate"]["features"] = "stand_in_right"
-    values["measure"] |= {"minutes": None}
+    values["measure"] |= {"minutes": "benchmarks/none/minutes.csv"}
     for group in ("synthesis", "real", "evaluate"):
         values[group]["shard_size"] = 64
-    for group, names in {
-        "prompts": ["out"], "synthesis": ["prompts", "out", "audit_file"],
-        "real": ["prompts", "out"], "finetune": ["out"],
-        "evaluate": ["prompts", "models", "out"], "measure": ["ratings", "results"],
-        "figures": ["ratings", "results", "out"],
-    }.items():  # fmt: skip
-        for name in names:
-            values[group][name] = str(folder / values[group][name])
-    plain = {"label": "x", "recipe": "none", "data": str(folder / "synthetic/images"),
+    plain = {"label": "x", "recipe": "none", "data": "synthetic/images",
              "train": {}, "intervention": "none", "draw": {}}  # fmt: skip
     values["arms"] = {
         "base": plain | {"label": "base model", "shown": 1, "reference": True},
         "prompt_randomisation": plain
-        | {"intervention": "prompt_randomisation", "draw": {"attributes": list(named)}},
+        | {
+            "label": "randomised", "intervention": "prompt_randomisation",
+            "draw": {"attributes": list(named)},
+        },
         "dft": plain | {"label": "DFT", "recipe": "denoising", "family": "DFT", "shown": 2},
         "oversampling": plain
-        | {"recipe": "denoising", "data": str(folder / "real/images"),
+        | {"label": "oversampled", "recipe": "denoising", "data": "real/images",
            "train": {"images": "oversampled"}},
     }  # fmt: skip
     values["figures"] |= {"sheet_professions": 1, "sheet_images": 2}
-    return params.Params.model_validate(values), groups
+    return moved(params.Params.model_validate(values), folder), groups
 
 
 def paint(grid, groups, folder, size=64):

@@ -103,7 +103,7 @@ def test_processes_end_when_nobody_waits_for_them():
     owner = [gone.pid, psutil.Process(gone.pid).create_time()]
     code = (
         "import sys, time, json; from dft_lib.repro import workspace\n"
-        "with work.ends_with(json.loads(sys.argv[1]), 0.1): time.sleep(60)"
+        "with workspace.ends_with(json.loads(sys.argv[1]), 0.1): time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, json.dumps(owner)])
     time.sleep(4)

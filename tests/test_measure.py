@@ -57,7 +57,14 @@ def test_figures_read_results_and_order_them_as_the_study_does(smoke, tmp_path, 
     sizes = {"sheet_professions": 1, "sheet_images": 2, "out": str(tmp_path / "figures")}
     settings = smoke.figures.model_copy(update=found | sizes)
     drawn = draw_figures(smoke.base, settings, {name: smoke.arms[name] for name in ARMS})
-    assert list(drawn) == ["pareto", "gaps", "corrected", "professions", "tones", "sheet"]
+    assert list(drawn) == [
+        "pareto",
+        "gaps",
+        "corrected",
+        "shares_gender",
+        "shares_skin_tone",
+        "sheet",
+    ]
     titles = [axis.get_title() for axis in drawn["corrected"].axes]
     assert titles == ["perceived gender", "perceived skin tone", "gender x skin tone"]
     written = {p.name for p in (tmp_path / "figures").iterdir()}

@@ -217,7 +217,10 @@ def grid(tmp_path_factory):
     settings = params.load_profile("smoke").prompts
     settings = settings.model_copy(update={"professions": 0})
     folder = tmp_path_factory.mktemp("grid")
-    write_table(folder / "training.parquet", prompts.training_grid(lexicon.load(), settings))
+    write_table(
+        folder / "training.parquet",
+        prompts.training_grid(lexicon.load(), settings, ["gender", "skin_tone"]),
+    )
     return folder
 
 

@@ -19,6 +19,7 @@ from dft_lib.repro.paths import NOTEBOOKS
 from dft_lib.runner import notebook
 from dft_lib.stages import evaluate, synthesis
 from dft_lib.study import params, profiles
+from tests.conftest import moved
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 
@@ -68,20 +69,11 @@ def shrunk(profile, model, folder):
     values["figures"] |= {"sheet_professions": 1, "sheet_images": 2}
     for group in ("synthesis", "real", "evaluate"):
         values[group]["shard_size"] = 64
-    for group, names in {
-        "prompts": ["out"], "synthesis": ["prompts", "out", "audit_file"],
-        "real": ["prompts", "out"], "finetune": ["out"],
-        "evaluate": ["prompts", "models", "out"],
-        "measure": ["ratings", "results"], "figures": ["ratings", "results", "out"],
-    }.items():  # fmt: skip
-        for name in names:
-            values[group][name] = str(folder / values[group][name])
     kept = [a for a in ("base", "fair_guidance", "dft", "dft_full_unet") if a in values["arms"]]
     values["arms"] = {name: values["arms"][name] for name in kept}
     for arm in values["arms"].values():
-        arm["data"] = str(folder / arm["data"])
         arm["train"].pop("learning_rate", None)
-    return params.Params.model_validate(values)
+    return moved(params.Params.model_validate(values), folder)
 
 
 def run(name, chosen, arm=None):

@@ -5,7 +5,7 @@ from dft_lib.raters import panel
 from dft_lib.raters.base import Answer
 from dft_lib.raters.drawings import convnet, palette
 from dft_lib.raters.drawings.networks import load
-from dft_lib.raters.drawings.skin_colours import SKIN
+from dft_lib.raters.drawings.skin_colours import SKIN, TONES
 from dft_lib.raters.panel import Panel
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.study import params, wall
@@ -28,7 +28,7 @@ def shown():
 
 def test_every_skin_colour_maps_to_its_own_tone():
     for family in art.TRAINED_FAMILIES:
-        for tone, colour in zip(art.TONES, SKIN[family], strict=True):
+        for tone, colour in zip(TONES, SKIN[family], strict=True):
             flat = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.uint8)
             picture = np.full((1, 64, 64, 3), 255, np.uint8)
             picture[0, 20:40, 20:40] = flat
@@ -53,8 +53,8 @@ def test_panels_read_drawings(shown, members):
     sexed = labels["gender"].isin(art.GENDERS).to_numpy()
     answered = sexed & rated["gender"].isin(art.GENDERS).to_numpy()
     assert (rated["gender"] == labels["gender"])[answered].mean() > 0.93
-    toned = labels["skin_tone"].isin(art.TONES).to_numpy()
-    known = toned & rated["skin_tone"].isin(art.TONES).to_numpy()
+    toned = labels["skin_tone"].isin(TONES).to_numpy()
+    known = toned & rated["skin_tone"].isin(TONES).to_numpy()
     assert (rated["skin_tone"] == labels["skin_tone"])[known].mean() > 0.9
     assert (rated.loc[~people, "gender"] == "no_person").mean() > 0.9
 

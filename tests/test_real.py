@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 
 from dft_lib.image_sets import real
+from dft_lib.raters.drawings.skin_colours import TONES
 from dft_lib.raters.panel import Panel
 from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
 from dft_lib.stages.real import collect_real
 from dft_lib.study import lexicon, params, prompts
 from dft_lib.study.params import Real
-from dft_lib.world import art, corpus, pictures, recolour, render, settings
+from dft_lib.world import corpus, pictures, recolour, render, settings
 
 NOUNS = ["firefighter", "teacher"]
 
@@ -116,7 +117,7 @@ def test_the_corpus_keeps_the_true_shares(world):
         bound = 4 * np.sqrt(women * (1 - women) / 600)
         assert abs((own["gender"] == "woman").mean() - women) < bound
         assert abs(women - 0.5) > bound  # the test can tell a skewed set from an even one
-        for tone in art.TONES:
+        for tone in TONES:
             share = truth.loc[noun, tone]
             found = (own["skin_tone"] == tone).mean()
             assert abs(found - share) < 4 * np.sqrt(share * (1 - share) / 600)
@@ -178,7 +179,7 @@ def test_randomised_tones_are_even_and_can_be_seen(made, base):
     folder, index = made
     rows = of(index, "randomised")
     for _, part in rows.groupby(["noun", "gender"]):
-        counts = part["skin_tone"].value_counts().reindex(list(art.TONES), fill_value=0)
+        counts = part["skin_tone"].value_counts().reindex(list(TONES), fill_value=0)
         assert counts.max() - counts.min() <= 1
     before = of(index, "corpus")
     assert rows["gender"].tolist() == before["gender"].tolist()
@@ -214,8 +215,8 @@ def test_colour_arithmetic():
     assert recolour.turned("#808080", 0.5) == "#808080"
 
 
-def test_no_source_gives_an_empty_set(collect):
-    folder, index = collect("none", source=None)
+def test_a_place_for_photographs_gives_an_empty_set(collect):
+    folder, index = collect("none", source="photographs")
     assert len(index) == 0 == len(pd.read_parquet(folder / shards.INDEX))
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["sets"] == [] and manifest["screened_by"] == []
@@ -261,7 +262,7 @@ def test_bad_photographs_are_refused(collect, tmp_path, changes, sentence):
 
 
 def test_missing_columns_and_sizes_are_refused(collect, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no shards in"):
+    with pytest.raises(FileNotFoundError, match="holds no Parquet files"):
         collect("bad", source=str(tmp_path))
     records = pd.DataFrame({"noun": ["dog"], "gender": "", "skin_tone": ""})
     shards.write(tmp_path / "a.parquet", np.zeros((1, 8, 8, 3), np.uint8), records)

@@ -376,7 +376,7 @@ def test_the_loop_goes_on_when_screening_keeps_nothing(
 ):
     study = small_study(random_model)
     monkeypatch.setattr(
-        iterated.screening, "screen", lambda t, r: pd.Series("no person", index=t.index)
+        iterated.screening, "screen", lambda t, r, a: pd.Series("no person", index=t.index)
     )
     job = study.job("iterated", tmp_path, **ITERATED)
     feedback = iterated.Loop(job, job.rows(job.settings))
@@ -471,9 +471,8 @@ def test_twice_gives_the_same_bytes_and_a_manifest(
         found.append(files)
         shutil.rmtree(out)
     assert found[0] == found[1]
-    assert set(found[0]) == {
-        "losses.csv", "manifest.json", "seed-0/manifest.json", f"seed-0/{adapters.LORA_FILE}"
-    }  # fmt: skip
+    files = ["losses.csv", "manifest.json", "seed-0/manifest.json", f"seed-0/{adapters.LORA_FILE}"]
+    assert set(found[0]) == {".dft-made", *files}
     assert list(table.columns[:3]) == ["seed", "step", "loss"]
     for name in ("manifest.json", "seed-0/manifest.json"):
         manifest = json.loads(found[0][name])

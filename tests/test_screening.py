@@ -123,10 +123,11 @@ def test_unsafe_is_the_gravest_verdict_and_an_unclear_filter_is_not_safe():
          "gender": ["woman", "no_person", "man", "woman", "no_person"],
          "skin_tone": ["dark"] * 5, "unsafe": ["unsafe", "unsafe", "unsafe", "unclear", "safe"]}
     )  # fmt: skip
-    verdict = screening.screen(asked, rated)
+    named = ["gender", "skin_tone"]
+    verdict = screening.screen(asked, rated, named)
     assert verdict.tolist() == ["unsafe"] * 4 + ["kept"]
     assert screening.UNSAFE not in screening.REASONS  # what figures show
-    assert screening.screen(asked, rated.drop(columns="unsafe"))[0] == "kept"
+    assert screening.screen(asked, rated.drop(columns="unsafe"), named)[0] == "kept"
 
 
 def test_the_audit_shows_a_skewed_filter_by_requested_group():

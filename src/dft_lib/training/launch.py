@@ -17,7 +17,7 @@ from accelerate import PartialState
 
 from dft_lib.models import pipelines
 from dft_lib.repro import workspace
-from dft_lib.repro.files import write_json
+from dft_lib.repro.files import write_text
 from dft_lib.repro.paths import enter
 from dft_lib.study.arms import ArmTraining, part
 from dft_lib.study.params import Base, Finetune
@@ -54,7 +54,8 @@ def launch(one: Model) -> None:
         If a process failed; what was checkpointed is gone on from by the next run.
     """
     path = one.scratch / "model.json"
-    write_json(path, described(one))
+    # in their order, which is the groups' order: sorted, they would no longer fit the lexicon
+    write_text(path, json.dumps(described(one)))
     torch.cuda.empty_cache()  # encoding latents took memory of the first GPU
     processes = one.settings.processes
     done = subprocess.run(command(path, processes, one.base.threads))
