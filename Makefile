@@ -17,7 +17,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 STOP := bash -c 'echo "make: $$0" >&2; exit 1'
-# --no-deps: the locks are complete, but for what a platform's own torch asks for (CUDA on Linux).
+# torch comes first, by its version: among files that a hash allows pip would pass over a local CPU
+# build. --no-deps: the locks are complete, but for what a platform's own torch asks for (CUDA on Linux).
 PIP := python -m pip install -q --disable-pip-version-check
 LOCKED := $(PIP) --require-hashes --no-deps
 
@@ -54,6 +55,7 @@ environment:  ## packages from requirements.lock, into the active environment or
 	  $(STOP) "$(PYTHON) could make no environment: install Python 3.11 or say where it is (make PYTHON=/path/to/python3.11)"
 	@python -I src/dft_lib/runner/environment.py
 	@cat requirements.lock pyproject.toml | cmp -s - "$$DFT_ENVIRONMENT/.dft-installed" || { set -ex; \
+	  $(PIP) --no-deps "$$(sed -n 's/^\(torch==[0-9.]*\).*/\1/p' requirements.lock)"; \
 	  $(LOCKED) -r requirements.lock; \
 	  $(PIP) --no-build-isolation -e .; \
 	  cat requirements.lock pyproject.toml > "$$DFT_ENVIRONMENT/.dft-installed"; }
