@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 
 import jupytext
 import nbformat
@@ -138,6 +141,98 @@ def test_a_killed_kernel_is_one_sentence(tmp_path, monkeypatch):
     said = r"^01_prompts: the kernel was ended from outside.*GB of memory.*run again"
     with pytest.raises(SystemExit, match=said):
         notebook.main()
+
+
+SHOWN = """\
+# %% tags=["parameters"]
+folder = ""
+
+# %%
+import os, sys, tempfile
+import matplotlib.pyplot as plt
+import pandas
+import dft_lib
+print(plt.get_backend(), plt.rcParams["figure.dpi"], bool(pandas.DataFrame.__doc__))
+print(dft_lib.__file__ == folder + "/src/dft_lib/__init__.py", "hello" in globals())
+
+# %%
+plt.plot([1, 2])
+plt.show()
+"""
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """Return a function that runs a small notebook and returns its executed copy's bytes."""
+    source = tmp_path / "shown.py"
+    source.write_text(SHOWN, encoding="utf-8")
+
+    def run():
+        before = dict(os.environ)
+        notebook.run(source, {"folder": str(ROOT)}, tmp_path / "out.ipynb")
+        assert dict(os.environ) == before
+        return (tmp_path / "out.ipynb").read_bytes()
+
+    return run
+
+
+def test_nothing_of_the_readers_changes_an_executed_copy(shown, tmp_path, monkeypatch):
+    plain = shown()
+    assert b"inline 100.0 True" in plain and b"True False" in plain and b"image/png" in plain
+    profile = tmp_path / "home" / ".ipython" / "profile_default"
+    (profile / "startup").mkdir(parents=True)
+    (profile / "startup" / "00.py").write_text("hello = 1\nprint(hello)\n")
+    (profile / "ipython_kernel_config.py").write_text("c.InlineBackend.figure_formats = {'svg'}\n")
+    (tmp_path / "home" / ".config" / "matplotlib").mkdir(parents=True)
+    rc = tmp_path / "home" / ".config" / "matplotlib" / "matplotlibrc"
+    rc.write_text("figure.dpi: 300\nlines.linewidth: 9\n")
+    other = tmp_path / "other" / "dft_lib"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("")
+    for name, value in {
+        "HOME": tmp_path / "home", "MPLBACKEND": "agg", "MATPLOTLIBRC": rc, "PYTHONOPTIMIZE": "2",
+        "IPYTHONDIR": tmp_path / "home" / ".ipython", "PYTHONPATH": other.parent,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, str(value))
+    assert shown() == plain
+
+
+@pytest.mark.parametrize("name", ["long" * 24, "sp ace", "a${b}{c}#'%s", "c:d", "ünï"])
+def test_any_temporary_folder_will_do(shown, tmp_path, monkeypatch, name):
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    assert b"True False" in shown()
+    assert list((tmp_path / name).iterdir()) == []
+
+
+def test_no_folder_is_short_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 24)))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match=r"^TMPDIR is .*too long for the sockets.*set TMPDIR"):
+        notebook.short_folder()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_plain_papermill_knows_the_language(name):
+    assert READ[name].metadata["language_info"] == {"name": "python"}
+    paired = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    assert paired.metadata["language_info"] == {"name": "python"}
+    # as Jupyter saves it, with versions: the .py stays what it is
+    paired.metadata["language_info"] = {"name": "python", "version": "3.11.5"}
+    paired.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "P"}
+    assert jupytext.writes(paired, "py:percent") == (NOTEBOOKS / f"{name}.py").read_text("utf-8")
+
+
+def test_parameters_of_a_plain_papermill(tmp_path):
+    """README's line, with a parameter."""
+    ipynb = tmp_path / "in.ipynb"
+    nbformat.write(READ["01_prompts"], ipynb)
+    line = ["-k", "python3", "-p", "images_per_cell", "2", "--prepare-only"]
+    run = [sys.executable, "-m", "papermill", str(ipynb), str(tmp_path / "out.ipynb"), *line]
+    subprocess.run(run, check=True, cwd=tmp_path)
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    (given,) = [c for c in cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert "images_per_cell = 2" in given.source
 
 
 def test_unknown_arm():

@@ -28,7 +28,7 @@ from dft_lib.raters.base import HasFeatures
 from dft_lib.raters.panel import Panel
 from dft_lib.raters.photographs import hub
 from dft_lib.repro.files import write_json
-from dft_lib.repro.paths import ROOT, resolve, show
+from dft_lib.repro.paths import ROOT, enter, resolve, show
 from dft_lib.repro.places import require_publishable, require_writable
 from dft_lib.runner import space, wiring
 from dft_lib.study import lexicon, prompts
@@ -284,6 +284,7 @@ def listed(found: list[str]) -> str:
 
 def main() -> None:
     """Check, and leave a file of constant content, which the first stage depends on."""
+    enter()
     path = ROOT / "params.yaml"
     try:
         found = problems(read_values(path), path)

@@ -27,7 +27,7 @@ from typing import Any
 
 from dft_lib.repro import digests
 from dft_lib.repro.files import write_text
-from dft_lib.repro.paths import NOTEBOOKS, ROOT, WORLD
+from dft_lib.repro.paths import NOTEBOOKS, ROOT, WORLD, enter
 from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.study.wall import RATERS
 
@@ -110,6 +110,7 @@ def _modules(raters: Iterable[str]) -> list[str]:
 
 def main() -> None:
     """Write the files; a mistake in what they are made of ends in one sentence."""
+    enter()
     try:
         files = Listing(digests.library(), read_yaml(ROOT / "params.yaml")).files()
         for name, lines in files.items():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dft_lib.repro import digests
-from dft_lib.repro.paths import ROOT
+from dft_lib.repro.paths import ROOT, enter
 from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.runner.code import Listing
 
@@ -253,6 +253,7 @@ def explain(stage: str | None = None, root: Path = ROOT) -> str:
 
 def main() -> None:
     """Print why stages are stale."""
+    enter()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", nargs="?", help="a stage, e.g. finetune@dft; by default all")
     try:

@@ -205,6 +205,7 @@ def run(
     notebook.metadata["kernelspec"] = spec
     with tempfile.TemporaryDirectory(prefix="dft-", dir=short_folder()) as folder:
         source, executed = Path(folder) / "in.ipynb", Path(folder) / "out.ipynb"
+        before = dict(os.environ)
         os.environ |= environment(folder)
         nbformat.write(notebook, source)
         try:
@@ -217,6 +218,8 @@ def run(
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}),
             )  # fmt: skip
         finally:
+            os.environ.clear()
+            os.environ |= before
             if executed.exists():
                 result = normalise(nbformat.read(executed, as_version=4))
                 write_text(out, nbformat.writes(result) + "\n")

@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dft_lib.repro.paths import ROOT
+from dft_lib.repro.paths import ROOT, enter
 from dft_lib.study.schema import read_yaml
 
 LOCKS = ("dvc.lock", "data.dvc", "world/dvc.lock")
@@ -223,6 +223,7 @@ def verify(root: Path = ROOT) -> Report:
 
 def main() -> None:
     """Say what is damaged and how to mend it; end with status 1 if something is."""
+    enter()
     report = verify()
     for what, makes in report.missing.items():
         print(f"not here: {what} ({makes})")
