@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     stock = pipelines.load(str(folder))
     stock.scheduler = make_scheduler(arguments.scheduler, stock.scheduler.config)
     grid = grid_of(arguments.images)
-    sampler = drawing.open_model(base, str(folder), None, images=arguments.images)
+    sampler = drawing.open_model(base, str(folder), images=arguments.images)
 
     def noise(prompt: str, first: int, count: int) -> torch.Tensor:
         drawn = [initial_noise(0, prompt, i, sampler.shape) for i in range(first, first + count)]

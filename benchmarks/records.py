@@ -50,7 +50,7 @@ def drawing_of(folder: Path, model: Path) -> drawing.Drawing:
     grid = pd.read_parquet(folder / "grid.parquet")
     images = int(grid["images"].sum())
     return drawing.Drawing(
-        partial(drawing.open_model, base, str(model), None, images=images), grid,
+        partial(drawing.open_model, base, str(model), images=images), grid,
         folder / "shards", SHARD, {"arm": ""}, rating, folder / "ratings",
     )  # fmt: skip
 

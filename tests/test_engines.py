@@ -50,7 +50,7 @@ class Dies:
 
 
 def open_dying(base, model, folder):
-    return Dies(drawing.open_model(base, model, None, images=24), folder)
+    return Dies(drawing.open_model(base, model, images=24), folder)
 
 
 def task(open_sampler, folder, grid):
@@ -70,7 +70,7 @@ def test_ray_makes_the_bytes_of_one_process_even_when_a_worker_is_killed(
     base = study.base.model_copy(update={"batch_size": 4, "num_inference_steps": 3})
     grid = grid_of("abcdefgh", 3)  # 24 images, 6 shards
     one, many = tmp_path / "one", tmp_path / "many"
-    open_model = partial(drawing.open_model, base, str(random_model), None, images=24)
+    open_model = partial(drawing.open_model, base, str(random_model), images=24)
     torch.set_num_threads(RAY.threads)
     drawing.draw_shards(task(open_model, one, grid))
     many.mkdir()
