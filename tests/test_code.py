@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from ruamel.yaml import YAML
 
 from dft_lib.repro import digests
 from dft_lib.repro.paths import NOTEBOOKS, ROOT
@@ -90,7 +91,7 @@ def test_every_file_is_parsed_once(monkeypatch):
 
 def test_it_loads_nothing_heavy():
     heavy = "torch", "pandas", "pydantic", "scipy", "dvc"
-    text = "import sys; from dft_lib.runner import code, deps; print(*sys.modules)"
+    text = "import sys; import dft_lib.cli.deps; print(*sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     loaded = subprocess.run(
         [sys.executable, "-c", text], env=environment, check=True, capture_output=True, text=True
@@ -222,3 +223,19 @@ def test_stages_are_those_of_dvc():
         deps.stages(read_yaml(ROOT / "dvc.yaml"), CHOSEN | {"base": {}})
     with pytest.raises(ValueError, match="no stage 'fintune'; there are: code, check"):
         deps.explain("fintune")
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "world/dvc.lock", "results/full/dvc.lock"])
+def test_a_lock_is_read_as_dvc_reads_it(name):
+    assert deps.read_lock(ROOT / name) == read_yaml(ROOT / name)["stages"] != {}
+
+
+def test_words_of_a_lock(tmp_path):
+    values = [1e-4, 1.5e-05, 3, -3.0, "1e-4", "no", "12:30", "007", True, None, "null", "", "é: #"]
+    lock = tmp_path / "dvc.lock"
+    YAML().dump({"stages": {"a": values}}, lock)
+    read = deps.read_lock(lock)["a"]
+    assert list(map(repr, read)) == list(map(repr, values))
+    lock.write_text("stages: {")
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        deps.read_lock(lock)

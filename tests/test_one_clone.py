@@ -16,7 +16,7 @@ ENTRIES = sorted(
     if "__main__" in path.read_text(encoding="utf-8")
 )
 # `dft` measures files of anyone, wherever they lie, and `make` runs the other by its path.
-ANYWHERE = ["dft_lib.cli", "dft_lib.runner.environment"]
+ANYWHERE = ["dft_lib.cli.__main__", "dft_lib.runner.environment"]
 
 
 @pytest.fixture

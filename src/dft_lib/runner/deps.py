@@ -17,10 +17,12 @@ from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+import yaml
 
 from dft_lib.repro import digests
-from dft_lib.repro.paths import ROOT, enter
+from dft_lib.repro.paths import ROOT, enter, show
 from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.runner.code import Listing
 
@@ -69,6 +71,46 @@ def _value(values: Any, dotted: str) -> Any:
     return values
 
 
+class _Lines(yaml.CSafeLoader):
+    """LibYAML with the words of YAML 1.2, as DVC writes: ``no`` is a string, 1e-4 a number."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+for _tag, _first, _pattern in (
+    ("bool", "tTfF", "true|True|TRUE|false|False|FALSE"),
+    ("null", ["~", "n", "N", ""], "~|null|Null|NULL|"),
+    ("int", "-+0123456789", "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
+    (
+        "float",
+        "-+0123456789.",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    ),
+):
+    _Lines.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
+    )
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """Return the stages of a ``dvc.lock``; of none, nothing.
+
+    `read_yaml` takes most of a second for the thousands of lines that a lock has.
+
+    Raises
+    ------
+    ValueError
+        With one sentence, if the file is not YAML.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return (yaml.load(stream, _Lines) or {}).get("stages", {})
+    except yaml.YAMLError as error:
+        raise ValueError(f"{show(path)} is not valid YAML: `git checkout` it") from error
+
+
 class Study:
     """A work tree, its pipeline, and what its last run left in ``dvc.lock``.
 
@@ -84,8 +126,7 @@ class Study:
         self.root, self.code = root, code
         self.chosen = read_yaml(root / "params.yaml")
         self.stages = stages(read_yaml(root / "dvc.yaml"), self.chosen)
-        lock = root / "dvc.lock"
-        self.lock = (read_yaml(lock) or {}).get("stages", {}) if lock.exists() else {}
+        self.lock = read_lock(root / "dvc.lock")
         ignored = root / ".dvcignore"
         lines = ignored.read_text(encoding="utf-8").split() if ignored.exists() else []
         self.ignored = {line.strip("/") for line in lines if not line.startswith("#")}

@@ -1,21 +1,18 @@
-"""The command ``dft``: the parts of the library that need no notebook."""
+"""``dft fairness``: metrics, intervals and noise floors of any CSV of counts."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from dft_lib.fairness.counts import parse_target, read_counts
-from dft_lib.fairness.files.reading import clean, split_names, visible
+from dft_lib.fairness.files.reading import clean, split_names
 from dft_lib.fairness.metrics import METRICS
 from dft_lib.fairness.report import fairness_report
-from dft_lib.fairness.table import as_table, metrics_as_markdown, metrics_as_text
+from dft_lib.fairness.table import as_table, metrics_as_text
 
-_FAIRNESS = """\
+_DESCRIPTION = """\
 Compute fairness metrics of any CSV that counts, per prompt, how many images showed which
 (perceived) group:
 
@@ -45,7 +42,6 @@ examples:
   dft fairness origin.csv --groups '"Asian, East","Asian, South",Black' --by job
 
 """
-_START, _END = "<!-- dft metrics -->", "<!-- end of dft metrics -->"
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -55,17 +51,11 @@ def _pair(text: str) -> tuple[str, str]:
     return column.strip(), value.strip()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dft", description="Diversity fine-tuning: measuring tools for the command line."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    fairness_ = commands.add_parser(
-        "fairness", help="metrics, intervals and noise floors of counts in a CSV",
-        description=_FAIRNESS, epilog=_EXAMPLES + metrics_as_text(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    add = fairness_.add_argument
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES + metrics_as_text()
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
     add("csv", type=Path, metavar="COUNTS.csv", help="a row per prompt; other columns are ignored")
     add("--groups", required=True, metavar="A,B", help="the columns of all groups of the schema")
     add("--by", required=True, metavar="COLUMN", help="the prompt; its rows are added up")
@@ -82,28 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", type=int, metavar="N", help="for shares: of how many images, per prompt")
     add("--draws", type=int, default=10_000, metavar="N", help="bootstrap resamples (%(default)s)")
     add("--json", action="store_true", help="print JSON instead of a table")
-    fairness_.set_defaults(run=fairness)
-    listing = commands.add_parser("metrics", help="the list of metrics, as Markdown")
-    listing.add_argument(
-        "--write", type=Path, metavar="FILE.md", help="put it between the marks in FILE"
-    )
-    listing.set_defaults(run=metrics)
-    export_ = commands.add_parser(
-        "export", help="a trained LoRA for ComfyUI and AUTOMATIC1111's web UI",
-        description="Write the LoRA of one trained model under the names that ComfyUI, "
-        "AUTOMATIC1111's web UI and kohya's scripts read. (Stock diffusers reads the folder.)",
-    )  # fmt: skip
-    export_.add_argument("model", type=Path, help="the model's folder, e.g. models/dft/seed-0")
-    export_.add_argument("out", type=Path, metavar="OUT.safetensors", help="the file to write")
-    export_.set_defaults(run=export)
-    deps_ = commands.add_parser("deps", help="why the next `dvc repro` will run which stages")
-    deps_.add_argument("stage", nargs="?", help="a stage, e.g. finetune@dft; by default all")
-    deps_.set_defaults(run=deps)
-    return parser
 
 
-def fairness(arguments: argparse.Namespace) -> str:
-    """Run ``dft fairness`` and return what it prints."""
+def run(arguments: argparse.Namespace) -> str:
+    """Return what the command prints."""
     if arguments.draws < 100:
         raise ValueError("--draws: at least 100 resamples are needed for a 95 % interval")
     if arguments.images is not None and arguments.images < 1:
@@ -129,49 +101,3 @@ def fairness(arguments: argparse.Namespace) -> str:
     if not arguments.json:
         return as_table(report)
     return json.dumps(report, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
-
-
-def metrics(arguments: argparse.Namespace) -> str:
-    """Run ``dft metrics`` and return what it prints."""
-    if arguments.write is None:
-        return metrics_as_markdown().rstrip()
-    before, start, rest = arguments.write.read_text(encoding="utf-8").partition(_START)
-    _, end, after = rest.partition(_END)
-    if not end:
-        raise ValueError(f"{arguments.write} lacks the lines {_START} and {_END}")
-    text = f"{before}{start}\n\n{metrics_as_markdown()}\n{end}{after}"
-    arguments.write.write_text(text, encoding="utf-8")
-    return f"{arguments.write}: {len(METRICS)} metrics"
-
-
-def export(arguments: argparse.Namespace) -> str:
-    """Run ``dft export`` and return what it prints."""
-    from dft_lib.models import adapters  # imports torch: seconds
-
-    if arguments.out.suffix != ".safetensors":
-        raise ValueError(f"{arguments.out}: the name of the file must end in .safetensors")
-    return f"wrote {adapters.export(arguments.model, arguments.out)}"
-
-
-def deps(arguments: argparse.Namespace) -> str:
-    """Run ``dft deps`` and return what it prints."""
-    from dft_lib.runner.deps import explain  # other commands need no source tree
-
-    return explain(arguments.stage)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a mistake in its input ends in one sentence and exit status 1."""
-    arguments = _parser().parse_args(argv)
-    try:
-        print(arguments.run(arguments), flush=True)
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except MemoryError:
-        sys.exit(f"dft {arguments.command}: too many prompts for the memory: lower --draws")
-    except (ValueError, OSError) as error:
-        sys.exit(f"dft {arguments.command}: {visible(str(error))}")
-
-
-if __name__ == "__main__":
-    main()
