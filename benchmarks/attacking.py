@@ -68,6 +68,6 @@ def values() -> dict[str, Any]:
 
 def check(held: dict[str, Any]) -> Any:
     """Check changed parameters, as every stage does before it works."""
-    from dft_lib.study import params
+    from dft_lib.study.params import whole
 
-    return params.check(held, Path("params.yaml"))
+    return whole.check(held, Path("params.yaml"))

@@ -32,7 +32,7 @@ def names(root: Path) -> Iterator[Outcome]:
 def inputs(root: Path) -> Iterator[Outcome]:
     """Look whether the pipeline depends on what params name."""
     text = (root / "dvc.yaml").read_text(encoding="utf-8")
-    for name in ("base.model", "synthesis.teacher", "real.source", "prompts.lexicon_folder"):
+    for name in ("base.model", "synthesis.teacher", "real.source", "base.lexicon_folder"):
         yield f"{name} is a dependency", f"- ${{{name}}}" in text
 
 

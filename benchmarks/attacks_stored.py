@@ -133,10 +133,10 @@ def trained(root: Path, name: str, rate: float = 1e-3, steps: int = 4) -> Path:
     import torch
 
     from dft_lib.stages.finetune import train_arm
-    from dft_lib.study import params
+    from dft_lib.study.params import whole
 
     torch.set_num_threads(2)
-    study = params.load_profile("smoke")
+    study = whole.load_profile("smoke")
     base = study.base.model_copy(update={"training_seeds": [0, 1]})
     settings = study.finetune.model_copy(
         update={"learning_rate": rate, "steps": steps, "warmup_steps": 0, "checkpoint_every": 2,

@@ -29,7 +29,7 @@ from dft_lib.repro.noise import initial_noise
 from dft_lib.repro.paths import ROOT
 from dft_lib.sampling import drawing
 from dft_lib.sampling.sampler import make_scheduler
-from dft_lib.study import params
+from dft_lib.study.params import whole
 
 
 def grid_of(images: int) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
     folder = fixture.model(arguments.size, arguments.folder, dtype)
-    base = params.load(ROOT / "params.yaml").base.model_copy(
+    base = whole.load(ROOT / "params.yaml").base.model_copy(
         update={
             "study_seed": 0, "batch_size": arguments.batch, "guidance_scale": arguments.guidance,
             "num_inference_steps": arguments.steps, "scheduler": arguments.scheduler,

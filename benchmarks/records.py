@@ -31,7 +31,8 @@ from dft_lib.repro import shards
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import ROOT
 from dft_lib.sampling import drawing
-from dft_lib.study import lexicon, params, prompts
+from dft_lib.study import lexicon, prompts
+from dft_lib.study.params import whole
 
 BATCH, SHARD = 128, 1024
 
@@ -43,7 +44,7 @@ def rating() -> drawing.Rate:
 
 def drawing_of(folder: Path, model: Path) -> drawing.Drawing:
     """Return what is drawn."""
-    base = params.load(ROOT / "params.yaml").base.model_copy(
+    base = whole.load(ROOT / "params.yaml").base.model_copy(
         update={"batch_size": BATCH, "num_inference_steps": 1, "study_seed": 0}
     )
     torch.set_num_threads(base.threads)
@@ -71,7 +72,7 @@ def main() -> None:
         drawing.draw_shards(drawing_of(folder, model))
         return
     start = time.perf_counter()
-    settings = params.load_profile("sd15").prompts.model_copy(
+    settings = whole.load_profile("sd15").prompts.model_copy(
         update={"images_per_cell": arguments.images_per_cell}
     )
     grid = prompts.training_grid(lexicon.load("lexicon_photos"), settings, ["gender", "skin_tone"])

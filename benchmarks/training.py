@@ -35,8 +35,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from dft_lib.image_sets import examples, latents
 from dft_lib.models import adapters, conditioning, pipelines
 from dft_lib.repro.paths import ROOT
-from dft_lib.study import params
-from dft_lib.study.training import Training, training
+from dft_lib.study.params import whole
+from dft_lib.study.params.finetune import training
+from dft_lib.study.training import Training
 from dft_lib.training import loop
 from dft_lib.training.objectives import denoising_loss
 
@@ -50,7 +51,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def settings(arguments: argparse.Namespace) -> Training:
-    defaults = params.load(ROOT / "params.yaml").finetune
+    defaults = whole.load(ROOT / "params.yaml").finetune
     changes = SETTINGS | {"method": arguments.method, "steps": arguments.steps,
                           "train_batch_size": arguments.batch}  # fmt: skip
     return training(defaults, changes, Training)

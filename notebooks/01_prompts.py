@@ -27,7 +27,10 @@ import seaborn as sns
 from dft_lib.figures import style
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.prompts import make_prompts
-from dft_lib.study import lexicon, params
+from dft_lib.study import lexicon
+from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.prompts import Prompts
+from dft_lib.study.schema import gather
 
 # %% [markdown]
 # ## Parameters
@@ -36,7 +39,7 @@ from dft_lib.study import lexicon, params
 # passes the values of `params.yaml` instead, under the same names.
 
 # %% tags=["parameters"]
-base = params.smoke_base()
+base = smoke_base()
 train_templates = ["{a}", "a photo of {a}"]
 evaluation_templates = ["{a}"]
 images_per_cell = 2
@@ -60,7 +63,7 @@ out = "scratch/open/prompts"
 # and five tones are what the drawings can show, not all there is.
 
 # %%
-base_settings = params.gather(params.Base, base)
+base_settings = gather(Base, base)
 words = lexicon.load(base_settings.lexicon_folder)
 words.professions.groupby("fold")["profession"].agg(", ".join).to_frame()
 
@@ -73,7 +76,7 @@ words.professions.groupby("fold")["profession"].agg(", ".join).to_frame()
 # fine-tuning. **general** has no people in it and preserves everything else.
 
 # %%
-settings = params.gather(params.Prompts, globals())
+settings = gather(Prompts, globals())
 training, evaluation = make_prompts(base_settings, settings)
 training.groupby("set").agg(prompts=("prompt", "size"), images=("images", "sum"))
 

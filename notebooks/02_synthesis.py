@@ -28,7 +28,9 @@ from dft_lib.image_sets import audit, screening
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.synthesis import synthesise
-from dft_lib.study import params
+from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.params.synthesis import Synthesis
+from dft_lib.study.schema import gather
 
 # %% [markdown]
 # ## Parameters
@@ -37,7 +39,7 @@ from dft_lib.study import params
 # fresh clone.
 
 # %% tags=["parameters"]
-base = params.smoke_base()
+base = smoke_base()
 prompts = "notebooks/fixtures/prompts"
 teacher = "data/tiny-sd"
 shard_size = 32
@@ -59,8 +61,8 @@ audit_file = "scratch/open/audit.json"
 # a model: notebook 04 uses others, which look at other evidence, and the library refuses to mix the two.
 
 # %%
-base_settings = params.gather(params.Base, base)
-settings = params.gather(params.Synthesis, globals())
+base_settings = gather(Base, base)
+settings = gather(Synthesis, globals())
 index = synthesise(base_settings, settings)
 index.groupby("set")["verdict"].value_counts().unstack(fill_value=0)
 

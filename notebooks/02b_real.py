@@ -29,7 +29,9 @@ from dft_lib.image_sets import real
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.real import collect_real
-from dft_lib.study import params
+from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.params.real import Real
+from dft_lib.study.schema import gather
 
 # %% [markdown]
 # ## Parameters
@@ -43,7 +45,7 @@ from dft_lib.study import params
 # the art, and recolouring faces in photographs is out of scope. `photographs`: no pictures yet.
 
 # %% tags=["parameters"]
-base = params.smoke_base()
+base = smoke_base()
 prompts = "notebooks/fixtures/prompts"
 source = "world/emoji"
 images_per_profession = 20
@@ -65,8 +67,8 @@ out = "scratch/open/real"
 # caption never says who is shown.
 
 # %%
-base_settings = params.gather(params.Base, base)
-settings = params.gather(params.Real, globals())
+base_settings = gather(Base, base)
+settings = gather(Real, globals())
 index = collect_real(base_settings, settings)
 pd.DataFrame(real.summary(index, base_settings.target)).T
 

@@ -39,8 +39,10 @@ from dft_lib.models import adapters
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.finetune import train_arm
-from dft_lib.study import params
 from dft_lib.study.arms import ArmTraining
+from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.params.finetune import Finetune
+from dft_lib.study.schema import gather
 from dft_lib.training import job as recipes
 
 # %% [markdown]
@@ -51,7 +53,7 @@ from dft_lib.training import job as recipes
 # sets what only its recipe knows. The synthetic set is a small fixture in git.
 
 # %% tags=["parameters"]
-base = params.smoke_base()
+base = smoke_base()
 arm = "dft"
 recipe = "denoising"
 data = "notebooks/fixtures/synthetic"
@@ -108,9 +110,9 @@ out = "scratch/open/models"
 # in training; the prompt is what the image was drawn from.
 
 # %%
-base_settings = params.gather(params.Base, base)
-settings = params.gather(params.Finetune, globals())
-treatment = params.gather(ArmTraining, globals())
+base_settings = gather(Base, base)
+settings = gather(Finetune, globals())
+treatment = gather(ArmTraining, globals())
 chosen = recipes.settings_of(treatment, settings)
 if chosen is not None:
     index = examples.read_index(resolve(data), chosen.images)

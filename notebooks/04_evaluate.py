@@ -25,8 +25,10 @@ import pandas as pd
 from dft_lib.figures import sheets, style
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.evaluate import evaluate_arm
-from dft_lib.study import params
 from dft_lib.study.arms import ArmSampling
+from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.params.evaluate import Evaluate
+from dft_lib.study.schema import gather
 
 # %% [markdown]
 # ## Parameters
@@ -34,7 +36,7 @@ from dft_lib.study.arms import ArmSampling
 # The models are fixtures in git (a few training steps: they have learned nothing yet).
 
 # %% tags=["parameters"]
-base = params.smoke_base()
+base = smoke_base()
 arm = "dft"
 intervention = "none"
 draw = {}
@@ -51,9 +53,9 @@ out = "scratch/open/evaluation"
 # notebook 04b is computed from this table, so another metric needs no new image.
 
 # %%
-base_settings = params.gather(params.Base, base)
-settings = params.gather(params.Evaluate, globals())
-treatment = params.gather(ArmSampling, globals())
+base_settings = gather(Base, base)
+settings = gather(Evaluate, globals())
+treatment = gather(ArmSampling, globals())
 ratings = evaluate_arm(base_settings, settings, arm, treatment)
 ratings.filter(regex="^(prompt|rated_.*)$").head(4)
 

@@ -27,8 +27,10 @@ from dft_lib.evaluation import comparison, side_effects
 from dft_lib.figures import gaps, style
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.measure import measure
-from dft_lib.study import params
-from dft_lib.study.arms import shown
+from dft_lib.study.arms import gather_arms, shown
+from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.params.measure import Measure
+from dft_lib.study.schema import gather
 
 # %% [markdown]
 # ## Parameters
@@ -38,7 +40,7 @@ from dft_lib.study.arms import shown
 # tested against; `shown` and `family` belong to notebook 05.
 
 # %% tags=["parameters"]
-base = params.smoke_base()
+base = smoke_base()
 arms = {
     "base": {"label": "base model", "shown": 1, "reference": True},
     "dft": {"label": "DFT", "family": "DFT", "shown": 2},
@@ -74,9 +76,9 @@ figure = gaps.fair_model()
 # Holm-corrected over arms. `docs/measurement.md` says what is in the files.
 
 # %%
-base_settings = params.gather(params.Base, base)
-settings = params.gather(params.Measure, globals())
-treatments = params.gather_arms(arms)
+base_settings = gather(Base, base)
+settings = gather(Measure, globals())
+treatments = gather_arms(arms)
 measured = measure(base_settings, settings, treatments)
 print("judges:", ", ".join(f"{k} by {v}" for k, v in base_settings.judge.items()))
 

@@ -23,7 +23,10 @@ from IPython.display import display
 
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.figures import draw_figures
-from dft_lib.study import params
+from dft_lib.study.arms import gather_arms
+from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.params.figures import Figures
+from dft_lib.study.schema import gather
 
 # %% [markdown]
 # ## Parameters
@@ -33,7 +36,7 @@ from dft_lib.study import params
 # and its place `shown` in figures without room for all (without one, it is left out there).
 
 # %% tags=["parameters"]
-base = params.smoke_base()
+base = smoke_base()
 arms = {
     "base": {"label": "base model", "shown": 1},
     "dft": {"label": "DFT", "family": "DFT", "shown": 2},
@@ -50,9 +53,9 @@ out = "scratch/open/figures"
 # Every figure as PDF and PNG, and the shortest table of the arms; nothing is measured here.
 
 # %%
-base_settings = params.gather(params.Base, base)
-settings = params.gather(params.Figures, globals())
-drawn = draw_figures(base_settings, settings, params.gather_arms(arms))
+base_settings = gather(Base, base)
+settings = gather(Figures, globals())
+drawn = draw_figures(base_settings, settings, gather_arms(arms))
 print("drawn:", ", ".join(drawn))
 
 # %% [markdown]

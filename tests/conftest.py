@@ -39,8 +39,9 @@ from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import LEXICON
 from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.stages import evaluate as stage
-from dft_lib.study import lexicon, params
+from dft_lib.study import lexicon
 from dft_lib.study.arms import Arm
+from dft_lib.study.params import whole
 from dft_lib.study.prompts import article
 from dft_lib.training.job import Job, settings_of
 from dft_lib.training.rollout import fit_classifier
@@ -88,8 +89,8 @@ def sampling() -> SamplingSettings:
 
 
 @pytest.fixture
-def study() -> params.Params:
-    return params.load_profile("smoke")
+def study() -> whole.Params:
+    return whole.load_profile("smoke")
 
 
 @pytest.fixture
@@ -297,7 +298,7 @@ PLACES = {
 }  # fmt: skip
 
 
-def moved(chosen: params.Params, folder: Path) -> params.Params:
+def moved(chosen: whole.Params, folder: Path) -> whole.Params:
     """Return a study that works in `folder`; params of the study itself never leave the root."""
     changes: dict[str, Any] = {
         group: getattr(chosen, group).model_copy(
@@ -321,7 +322,7 @@ def _two_tones(folder: Path) -> Path:
 class SmallStudy:
     """A study of a few pictures and steps on one untrained model, in a folder of its own."""
 
-    def __init__(self, study: params.Params, model: Path, folder: Path, rows: pd.DataFrame):
+    def __init__(self, study: whole.Params, model: Path, folder: Path, rows: pd.DataFrame):
         self.folder, self.data = folder, folder / "set"
         pictures = painted(rows)
         shards.write(self.data / "shards" / "shard-00000.parquet", pictures, rows)

@@ -13,7 +13,9 @@ from dft_lib.raters.drawings import skin_colours
 from dft_lib.raters.panel import Panel
 from dft_lib.raters.photographs import age_gender, clip_zero_shot, skin
 from dft_lib.repro.paths import LEXICON
-from dft_lib.study import attributes, lexicon, params, wall
+from dft_lib.study import attributes, lexicon, wall
+from dft_lib.study.params import whole
+from dft_lib.study.params.base import Base
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.25, "dark": 0.75}}
 
@@ -127,16 +129,16 @@ ONE_SENTENCE = [
 
 @pytest.mark.parametrize(("target", "sentence"), ONE_SENTENCE)
 def test_targets_that_cannot_be_judged_stop_at_once(target, sentence):
-    values = params.load().base.model_dump() | {"target": target}
+    values = whole.load().base.model_dump() | {"target": target}
     with pytest.raises(ValueError, match=sentence):
-        params.Base.model_validate(values)
+        Base.model_validate(values)
 
 
 @pytest.mark.parametrize("names", [["gender"], ["skin_tone"], ["skin_tone", "gender"]])
 def test_targets_of_one_attribute_are_fine(names):
-    base = params.load().base
+    base = whole.load().base
     values = base.model_dump() | {"target": {name: base.target[name] for name in names}}
-    assert list(params.Base.model_validate(values).target) == names
+    assert list(Base.model_validate(values).target) == names
 
 
 def test_stand_ins_read_plain_colours():

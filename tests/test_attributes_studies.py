@@ -16,8 +16,9 @@ from dft_lib.image_sets import latents
 from dft_lib.raters import stand_in
 from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.paths import LEXICON
-from dft_lib.study import lexicon, params
+from dft_lib.study import lexicon
 from dft_lib.study.attributes import pairs
+from dft_lib.study.params import whole
 from tests.conftest import moved
 from tests.test_profiles_photos import run
 
@@ -62,7 +63,7 @@ def words_of(study, folder):
 def study_of(study, model, folder):
     """The default study with another lexicon, target and raters; smaller, in its own folder."""
     words = words_of(study, folder / "lexicon")
-    values = json.loads(params.load().model_dump_json())
+    values = json.loads(whole.load().model_dump_json())
     named = STUDIES[study]
     groups = {a: words.attributes[a].groups for a in named}
     values["base"] |= {
@@ -102,7 +103,7 @@ def study_of(study, model, folder):
            "train": {"images": "oversampled"}},
     }  # fmt: skip
     values["figures"] |= {"sheet_professions": 1, "sheet_images": 2}
-    return moved(params.Params.model_validate(values), folder), groups
+    return moved(whole.Params.model_validate(values), folder), groups
 
 
 def paint(grid, groups, folder, size=64):

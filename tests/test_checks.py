@@ -12,7 +12,8 @@ from dft_lib.models import pipelines
 from dft_lib.repro.paths import ROOT
 from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.runner import checks, space, wiring
-from dft_lib.study import params, profiles
+from dft_lib.study import profiles
+from dft_lib.study.params import whole
 from dft_lib.study.schema import read_values
 from dft_lib.training import job
 from dft_lib.world import settings as worlds
@@ -179,7 +180,7 @@ def test_a_full_disk(values, monkeypatch):
 
 def test_the_disk_of_the_default_study(monkeypatch):
     """Measured: 25.6 MB for 4020 pictures of 64 x 64, of 02 alone."""
-    chosen = params.load()
+    chosen = whole.load()
     words = checks.lexicon.load(chosen.base.lexicon_folder)
     named = list(chosen.base.target)
     training = checks.prompts.training_grid(words, chosen.prompts, named)
@@ -201,7 +202,7 @@ def test_a_model_of_the_hub_that_is_not_here():
 
 def test_dvc_makes_what_params_say():
     stages = read_yaml(ROOT / "dvc.yaml")["stages"]
-    assert list(wiring.differences(params.load())) == []
+    assert list(wiring.differences(whole.load())) == []
     assert "results/audit.json" in wiring.outputs(stages["synthesis"])
 
 

@@ -239,3 +239,26 @@ def test_words_of_a_lock(tmp_path):
     lock.write_text("stages: {")
     with pytest.raises(ValueError, match="is not valid YAML"):
         deps.read_lock(lock)
+
+
+def test_an_entry_of_a_rater_belongs_to_those_who_use_it(monkeypatch):
+    def lines():
+        return code.Listing(digests.library(), CHOSEN).files()
+
+    before, entry = lines(), code.RATERS["hog"]
+    monkeypatch.setitem(code.RATERS, "another", entry)
+    assert lines() == before
+    (judge,) = {name for name in ("hog", "convnet") if name in CHOSEN["base"]["judge"].values()}
+    monkeypatch.setitem(code.RATERS, judge, code.RATERS[judge]._replace(version="2"))
+    now = lines()
+    changed = {name for name in now if now[name] != before[name] and "world" not in name}
+    assert changed == {"stages/evaluate.txt", "check.txt"}
+
+
+@pytest.mark.parametrize("group", ["synthesis", "real", "evaluate", "measure", "figures"])
+def test_a_group_of_params_belongs_to_its_stage(group):
+    files = code.Listing(digests.library(), CHOSEN).files()
+    module = f"dft_lib.study.params.{group} "
+    found = {n for n, lines in files.items() if any(line.startswith(module) for line in lines)}
+    # the world's report runs a notebook by itself, so the runner belongs to it
+    assert found - {"world/report.txt"} == {f"stages/{group}.txt", "check.txt"}

@@ -11,8 +11,9 @@ import pytest
 
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import ROOT
-from dft_lib.study import lexicon, params, prompts
+from dft_lib.study import lexicon, prompts
 from dft_lib.study.attributes import describe
+from dft_lib.study.params import whole
 
 FOLDER = ROOT / "lexicon_photos"
 PROFILES = ("sd15", "sdxl")
@@ -41,7 +42,7 @@ def words():
 
 def drawing(images):
     """Return the settings of a profile with so many images per cell."""
-    chosen = params.load_profile("sd15").prompts
+    chosen = whole.load_profile("sd15").prompts
     sizes = {"images_per_cell": images, "person_images_per_cell": images, "general_images": 20}
     return chosen.model_copy(update=sizes)
 
@@ -69,7 +70,7 @@ def test_the_lists_have_the_size_of_the_papers(words):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_params_name_the_listed_templates_and_groups(profile, words):
-    chosen, listed = params.load_profile(profile), table("templates")
+    chosen, listed = whole.load_profile(profile), table("templates")
     training = listed.loc[listed["use"] == "training", "template"].tolist()
     evaluation = listed.loc[listed["use"] == "evaluation", "template"].tolist()
     assert len(training) == 2 and len(training) + len(evaluation) == len(listed)
@@ -254,7 +255,7 @@ def test_the_grid_is_the_same_bytes_in_another_process(grid, tmp_path):
 
 @pytest.fixture(scope="module")
 def emoji():
-    chosen = params.load_profile("smoke")
+    chosen = whole.load_profile("smoke")
     words = lexicon.load(chosen.base.lexicon_folder)
     training = prompts.training_grid(words, chosen.prompts, BOTH)
     return training, prompts.evaluation_grid(words, chosen.prompts, BOTH, "folds")

@@ -10,7 +10,7 @@ from dft_lib.repro import places
 from dft_lib.repro.paths import NOTEBOOKS
 from dft_lib.stages.figures import draw_figures
 from dft_lib.stages.measure import measure
-from dft_lib.study import params
+from dft_lib.study.params import whole
 
 FIXTURES = NOTEBOOKS / "fixtures"
 ARMS = ("base", "dft")
@@ -18,7 +18,7 @@ ARMS = ("base", "dft")
 
 @pytest.fixture(scope="module")
 def smoke():
-    return params.load_profile("smoke")
+    return whole.load_profile("smoke")
 
 
 @pytest.fixture

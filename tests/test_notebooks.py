@@ -16,7 +16,8 @@ import pytest
 
 from dft_lib.repro.paths import NOTEBOOKS, ROOT, SCRATCH
 from dft_lib.runner import notebook
-from dft_lib.study import params
+from dft_lib.study.params import whole
+from dft_lib.study.params.base import smoke_base
 
 NAMES = sorted(p.stem for p in NOTEBOOKS.glob("0*.py"))
 READ = {name: jupytext.read(NOTEBOOKS / f"{name}.py") for name in NAMES}
@@ -58,7 +59,7 @@ def test_thin(name):
 def test_parameters_are_the_groups(name):
     declared = notebook.declared_parameters(READ[name])
     arm = "dft" if name in ("03_finetune", "04_evaluate") else None
-    assert set(declared) == set(notebook.values_for(name, arm, params.load()))
+    assert set(declared) == set(notebook.values_for(name, arm, whole.load()))
     assert len(declared) == len(set(declared))
 
 
@@ -93,7 +94,7 @@ def test_opening_and_running_all_cells_works_offline(name, tmp_path, monkeypatch
 def defaults(name):
     """Return the notebook's own parameter values, as running all cells by hand uses them."""
     cell = next(c for c in READ[name].cells if "parameters" in c.metadata.get("tags", []))
-    space = {"params": params}
+    space = {"smoke_base": smoke_base}
     exec(cell.source, space)
     return {k: space[k] for k in notebook.declared_parameters(READ[name])}
 
@@ -237,4 +238,4 @@ def test_parameters_of_a_plain_papermill(tmp_path):
 
 def test_unknown_arm():
     with pytest.raises(ValueError, match="no arm 'dfft'; there are: base"):
-        notebook.values_for("03_finetune", "dfft", params.load())
+        notebook.values_for("03_finetune", "dfft", whole.load())

@@ -5,9 +5,13 @@ import pytest
 from dft_lib.interventions.base import Setting, open_intervention
 from dft_lib.repro.paths import ROOT
 from dft_lib.runner import notebook
-from dft_lib.study import arms, lexicon, params
+from dft_lib.study import arms, lexicon
 from dft_lib.study.arms import ArmSampling, ArmTraining, part
-from dft_lib.study.training import Training, training
+from dft_lib.study.params import whole
+from dft_lib.study.params.figures import Figures
+from dft_lib.study.params.finetune import training
+from dft_lib.study.schema import gather
+from dft_lib.study.training import Training
 from dft_lib.training import job as recipes
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -15,7 +19,7 @@ PROFILES = [p.stem for p in sorted((ROOT / "profiles").glob("*.yaml"))]
 
 
 def study_of(profile):
-    return params.load_profile(profile) if profile else params.load()
+    return whole.load_profile(profile) if profile else whole.load()
 
 
 @pytest.mark.parametrize("profile", [None, *PROFILES])
@@ -94,7 +98,7 @@ def test_bad_values_stop_with_one_sentence(tmp_path, old, new, sentence):
     path = tmp_path / "params.yaml"
     path.write_text(TEXT.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ValueError) as error:
-        params.load(path)
+        whole.load(path)
     message = str(error.value)
     assert "\n" not in message
     assert "params.yaml" in message
@@ -104,23 +108,23 @@ def test_bad_values_stop_with_one_sentence(tmp_path, old, new, sentence):
 def test_missing_group_and_file(tmp_path):
     path = tmp_path / "params.yaml"
     with pytest.raises(FileNotFoundError, match="git checkout"):
-        params.load(path)
+        whole.load(path)
     path.write_text(TEXT[: TEXT.index("arms:")], encoding="utf-8")
     with pytest.raises(ValueError, match="arms is missing"):
-        params.load(path)
+        whole.load(path)
     path.write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no parameters"):
-        params.load(path)
+        whole.load(path)
 
 
 def test_numbers_in_exponent_form_are_numbers(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(re.sub(r"learning_rate: \S+", "learning_rate: 1e-4", TEXT), encoding="utf-8")
-    assert params.load(path).finetune.learning_rate == pytest.approx(1e-4)
+    assert whole.load(path).finetune.learning_rate == pytest.approx(1e-4)
 
 
 def test_an_arm_changes_only_what_it_names():
-    chosen = params.load()
+    chosen = whole.load()
     default, blended = (
         training(chosen.finetune, chosen.arms[name].train, Training)
         for name in ("dft", "dft_blended")
@@ -130,7 +134,7 @@ def test_an_arm_changes_only_what_it_names():
 
 def test_full_holds_the_default_study():
     """The same arms under the same settings, so that DVC takes one's results for the other."""
-    default, full = params.load(), params.load_profile("full")
+    default, full = whole.load(), whole.load_profile("full")
     for group in ("base", "prompts", "synthesis", "real", "finetune", "evaluate"):
         assert getattr(default, group) == getattr(full, group)
     for name, arm in default.arms.items():
@@ -148,7 +152,7 @@ def test_every_arms_own_settings_are_valid(profile):
 
 
 def test_the_control_has_the_treatments_steps_and_size():
-    chosen = params.load()
+    chosen = whole.load()
     default, control = (
         training(chosen.finetune, chosen.arms[name].train, Training)
         for name in ("dft", "unbalanced")
@@ -157,20 +161,20 @@ def test_the_control_has_the_treatments_steps_and_size():
 
 
 def test_gather_names_the_bad_variable():
-    values = params.load().figures.model_dump() | {"sheet_images": "8", "unrelated": 1}
+    values = whole.load().figures.model_dump() | {"sheet_images": "8", "unrelated": 1}
     with pytest.raises(ValueError, match="parameters cell: sheet_images"):
-        params.gather(params.Figures, values)
+        gather(Figures, values)
 
 
 def test_how_an_arm_is_shown_is_derived_from_it_alone(tmp_path):
     """What stood in lists of ``figures``; the order and the families' order decide on colours."""
-    chosen = arms.families(params.load().arms)
+    chosen = arms.families(whole.load().arms)
     assert list(chosen) == ["controls", "no training", "DFT"]
     assert chosen["DFT"] == ["dft", "dft_blended"]
-    assert list(arms.shown(params.load().arms)) == ["base", "unbalanced", "dft_blended", "dft"]
-    assert arms.references(params.load().arms) == ["base", "unbalanced", "dft"]
-    assert arms.dose(params.load().arms) == []
-    full = params.load_profile("full").arms
+    assert list(arms.shown(whole.load().arms)) == ["base", "unbalanced", "dft_blended", "dft"]
+    assert arms.references(whole.load().arms) == ["base", "unbalanced", "dft"]
+    assert arms.dose(whole.load().arms) == []
+    full = whole.load_profile("full").arms
     assert list(arms.shown(full)) == [
         "base", "unbalanced", "fair_guidance", "alignment", "dft_mixed", "dft",
     ]  # fmt: skip
@@ -191,7 +195,7 @@ def test_an_arm_more_is_one_entry(tmp_path):
         "    train: {rank: 8}\n    intervention: none\n    draw: {}\n",
         encoding="utf-8",
     )
-    chosen = params.load(path)
+    chosen = whole.load(path)
     for name in ("04b_measure", "05_figures"):
         assert notebook.values_for(name, None, chosen)["arms"]["new"]["label"] == "new"
     assert set(notebook.values_for("03_finetune", "new", chosen)) >= {"arm", "recipe", "train"}

@@ -20,7 +20,8 @@ from dft_lib.image_sets.picture_files import open_picture, square
 from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
 from dft_lib.stages.real import collect_real
-from dft_lib.study import lexicon, params, prompts
+from dft_lib.study import lexicon, prompts
+from dft_lib.study.params import whole
 
 SIDE = 16
 HALVES = np.zeros((SIDE, SIDE, 3), np.uint8)  # white above, black below
@@ -214,7 +215,7 @@ def named(made, **classes):
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    settings = params.load_profile("smoke").prompts
+    settings = whole.load_profile("smoke").prompts
     settings = settings.model_copy(update={"professions": 0})
     folder = tmp_path_factory.mktemp("grid")
     write_table(

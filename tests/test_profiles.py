@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 from dft_lib.repro.paths import ROOT
 from dft_lib.runner import profiles as runner
-from dft_lib.study import params, profiles
+from dft_lib.study import profiles
+from dft_lib.study.params import whole
 
 DEFAULT = """\
 base: {seed: 1, target: {a: 0.5, b: 0.5}}
@@ -73,7 +74,7 @@ def test_every_profile_holds_differences_only_and_is_whole_when_merged(path):
                     assert default["arms"][field].get(key) != changed, f"arms.{field}.{key}"
     again = YAML(typ="safe", pure=True).load(io.StringIO(profiles.as_text(whole, path)))
     assert again == whole and list(again["arms"]) == list(whole["arms"])
-    assert params.check(again, path) == params.load_profile(path.stem)
+    assert whole.check(again, path) == whole.load_profile(path.stem)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_a_profile_is_a_name_or_the_path_of_a_yaml_file(name):
 def test_a_profile_elsewhere_is_only_read(tmp_path):
     path = tmp_path / "smoke.yaml"
     path.write_text("base: {batch_size: 4}\n", encoding="utf-8")
-    assert params.load_profile(str(path)).base.batch_size == 4
+    assert whole.load_profile(str(path)).base.batch_size == 4
     found = profiles.find(str(path))
     assert not profiles.is_named(found) and profiles.is_named(profiles.find("smoke"))
     assert runner.place_of(found) != runner.place_of(profiles.find("smoke"))

@@ -18,7 +18,8 @@ from dft_lib.repro import places, workspace
 from dft_lib.repro.paths import NOTEBOOKS
 from dft_lib.runner import notebook
 from dft_lib.stages import evaluate, synthesis
-from dft_lib.study import params, profiles
+from dft_lib.study import profiles
+from dft_lib.study.params import whole
 from tests.conftest import moved
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
@@ -73,7 +74,7 @@ def shrunk(profile, model, folder):
     values["arms"] = {name: values["arms"][name] for name in kept}
     for arm in values["arms"].values():
         arm["train"].pop("learning_rate", None)
-    return moved(params.Params.model_validate(values), folder)
+    return moved(whole.Params.model_validate(values), folder)
 
 
 def run(name, chosen, arm=None):

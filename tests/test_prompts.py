@@ -8,7 +8,7 @@ from dft_lib.models import pipelines
 from dft_lib.models.conditioning import require_distinct, tokenize
 from dft_lib.repro import places
 from dft_lib.stages.prompts import make_prompts
-from dft_lib.study import lexicon, params, prompts
+from dft_lib.study import lexicon, prompts
 from dft_lib.study.attributes import describe
 
 NAMED = ["gender", "skin_tone"]
@@ -111,13 +111,13 @@ def test_missing_grid(tmp_path):
 )
 def test_templates_hold_their_place_once(study, field, templates, sentence):
     with pytest.raises(ValueError, match=f"{field} holds .*{sentence}") as error:
-        params.Prompts.model_validate(study.prompts.model_dump() | {field: templates})
+        prompts.Prompts.model_validate(study.prompts.model_dump() | {field: templates})
     assert "\n" not in str(error.value.errors()[0]["ctx"]["error"])
 
 
 def test_templates_that_hold_their_place_are_taken(study):
     for templates in (["{a}"], ["{}"], ["photo: {}, sharp", "{a} (a portrait)"]):
-        params.Prompts.model_validate(study.prompts.model_dump() | {"train_templates": templates})
+        prompts.Prompts.model_validate(study.prompts.model_dump() | {"train_templates": templates})
 
 
 LONG = "a very detailed drawing of a lot of light and of a lot of colour on a wall in a room of "

@@ -8,12 +8,13 @@ from dft_lib.raters.drawings.networks import load
 from dft_lib.raters.drawings.skin_colours import SKIN, TONES
 from dft_lib.raters.panel import Panel
 from dft_lib.repro.noise import keyed_rng
-from dft_lib.study import params, wall
+from dft_lib.study import wall
+from dft_lib.study.params import whole
 from dft_lib.study.wall import require_apart
 from dft_lib.world import art, corpus, raters, render, settings
 
-JUDGE = params.load().base.judge
-STEER = params.load().base.steer
+JUDGE = whole.load().base.judge
+STEER = whole.load().base.steer
 
 
 @pytest.fixture(scope="module")

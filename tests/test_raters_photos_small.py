@@ -12,7 +12,8 @@ from dft_lib.raters.base import HasFeatures
 from dft_lib.raters.panel import Panel
 from dft_lib.raters.photographs import colour_layout, monk_five, skin
 from dft_lib.stages.evaluate import open_judges
-from dft_lib.study import params, profiles
+from dft_lib.study import profiles
+from dft_lib.study.params import whole
 from dft_lib.study.wall import RATERS, require_apart, require_known
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.5, "dark": 0.5}}
@@ -53,7 +54,7 @@ def test_colours_far_from_any_skin_are_unclear():
 
 def test_five_groups_are_those_that_the_study_aims_at():
     for name in ("sd15", "sdxl"):
-        chosen = params.load_profile(name).base
+        chosen = whole.load_profile(name).base
         assert chosen.judge["skin_tone"] == monk_five.open_rater().name == "monk_five"
         assert list(chosen.target["skin_tone"]) == list(skin.FIVE_GROUPS)
     assert monk_five.open_rater().groups == skin.FIVE_GROUPS
@@ -146,14 +147,14 @@ def refused(tmp_path, old, new, count=1):
     path = tmp_path / "params.yaml"
     path.write_text(TEXT.replace(old, new, count), encoding="utf-8")
     with pytest.raises(ValueError) as caught:
-        params.load(path)
+        whole.load(path)
     message = str(caught.value)
     assert "\n" not in message and "params.yaml" in message
     return message
 
 
 def test_distances_may_come_from_a_space_that_is_no_judge(tmp_path):
-    chosen = params.load_profile("sd15")
+    chosen = whole.load_profile("sd15")
     assert chosen.evaluate.features == "colour_layout"
     assert "colour_layout" not in chosen.base.judge.values()
     assert not RATERS["colour_layout"].attributes
@@ -169,7 +170,7 @@ def test_several_workers_need_an_engine_of_workers(tmp_path):
     path = tmp_path / "ray.yaml"
     text = TEXT.replace("engine: process", "engine: ray")
     path.write_text(text.replace("  workers: 1", "  workers: 2"), encoding="utf-8")
-    chosen = params.load(path).base
+    chosen = whole.load(path).base
     assert (chosen.engine, chosen.workers) == ("ray", 2)
 
 
@@ -180,7 +181,7 @@ def test_every_process_needs_an_example(tmp_path):
     path = tmp_path / "as-many.yaml"
     text = TEXT.replace("processes: 1", "processes: 32")
     path.write_text(text, encoding="utf-8")
-    assert params.load(path).finetune.processes == 32
+    assert whole.load(path).finetune.processes == 32
 
 
 # -- nobody answers for the role

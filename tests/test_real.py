@@ -15,8 +15,9 @@ from dft_lib.raters.panel import Panel
 from dft_lib.repro import places, shards, workspace
 from dft_lib.repro.files import write_table
 from dft_lib.stages.real import collect_real
-from dft_lib.study import lexicon, params, prompts
-from dft_lib.study.params import Real
+from dft_lib.study import lexicon, prompts
+from dft_lib.study.params import whole
+from dft_lib.study.params.real import Real
 from dft_lib.world import corpus, pictures, recolour, render, settings
 
 NOUNS = ["firefighter", "teacher"]
@@ -24,13 +25,13 @@ NOUNS = ["firefighter", "teacher"]
 
 @pytest.fixture(scope="module")
 def base():
-    return params.load_profile("smoke").base
+    return whole.load_profile("smoke").base
 
 
 @pytest.fixture(scope="module")
 def grid():
     small = {"professions": 0, "images_per_cell": 4}
-    settings = params.load_profile("smoke").prompts.model_copy(update=small)
+    settings = whole.load_profile("smoke").prompts.model_copy(update=small)
     table = prompts.training_grid(lexicon.load(), settings, ["gender", "skin_tone"])
     return table[table["noun"].isin([*NOUNS, "person", "dog", "rocket"])].reset_index(drop=True)
 

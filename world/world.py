@@ -26,8 +26,9 @@ from dft_lib.figures import sheets, style
 from dft_lib.models import pipelines
 from dft_lib.repro.paths import resolve
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
-from dft_lib.study import params
+from dft_lib.study.params.base import Base, load_base
 from dft_lib.study.prompts import Request
+from dft_lib.study.schema import gather
 from dft_lib.world import art, corpus, render, settings
 
 # %% [markdown]
@@ -37,7 +38,7 @@ from dft_lib.world import art, corpus, render, settings
 # copies to `world/results/` at the end.
 
 # %% tags=["parameters"]
-base = params.load().base.model_dump()
+base = load_base().model_dump()
 model = "data/tiny-sd"
 results = "world/results"
 out = "scratch/open/world"
@@ -113,7 +114,7 @@ summary = json.loads((resolve(results) / "summary.json").read_text(encoding="utf
 
 # %%
 pipeline = pipelines.load(model, device="cpu")
-sampler = Sampler(pipeline, SamplingSettings.of(params.gather(params.Base, base)))
+sampler = Sampler(pipeline, SamplingSettings.of(gather(Base, base)))
 prompts = ["a firefighter", "a health worker", "a pilot", "a dark-skinned woman pilot", "a dog"]
 sheet = {
     p: {"first images": np.concatenate([x for _, x in sampler.draw(

@@ -14,8 +14,8 @@ from pydantic import field_validator
 
 from dft_lib.interventions import base
 from dft_lib.interventions.people import People
-from dft_lib.study.params import Group
 from dft_lib.study.prompts import Request, fill
+from dft_lib.study.schema import Group
 
 PLACEHOLDERS = ("{prompt}", "{a}", "{}")
 

@@ -23,8 +23,8 @@ from dft_lib.interventions.people import People
 from dft_lib.models.conditioning import Conditioning
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.study.attributes import PERSON, describe
-from dft_lib.study.params import Group, Share
 from dft_lib.study.prompts import Request, article
+from dft_lib.study.schema import Group, Share
 
 Predict = Callable[[torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
 

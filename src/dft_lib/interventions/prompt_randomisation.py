@@ -12,8 +12,8 @@ from pydantic import Field
 
 from dft_lib.interventions import base
 from dft_lib.interventions.people import People
-from dft_lib.study.params import Group
 from dft_lib.study.prompts import Request
+from dft_lib.study.schema import Group
 
 
 class Settings(Group):

@@ -6,7 +6,8 @@ the digest of its syntax tree without docstrings: comments, docstrings and layou
 everything that Python could act on (annotations too: they decide what is checked) does not.
 
 Modules that are loaded by name (recipes, interventions, raters) are in no closure but their own;
-whoever uses one names it as a further root. `dft_lib.runner.code` does that for the stages.
+whoever uses one names it as a further root, and its entry where there is a registry (`BY_ENTRY`).
+`dft_lib.runner.code` does that for the stages.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import grimp
 
 PACKAGE = "dft_lib"
 WIDTH = 32  # hexadecimal digits of a digest that are kept
+BY_ENTRY = ("raters.yaml",)  # files of a package whose users name the entries that they use
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -79,7 +81,8 @@ class Code:
     def lines(self, roots: Iterable[str]) -> list[str]:
         """Return a line per module of the closure: its name and digest, in alphabetical order.
 
-        Files of other kinds in a package (a table, a word list) stand there too, by their bytes.
+        Files of other kinds in a package (a table, a word list) stand there too, by their bytes,
+        but for those of `BY_ENTRY`.
         """
         found = {}
         for module in self.closure(roots):
@@ -93,7 +96,10 @@ class Code:
 
     def digest(self, *roots: str) -> str:
         """Return one digest of a closure; without roots, of the whole package."""
-        text = "\n".join(self.lines(roots or self.graph.modules))
+        parts = self.lines(roots or self.graph.modules)
+        if not roots:
+            parts += [_bytes(path) for name in BY_ENTRY for path in self.folder.rglob(name)]
+        text = "\n".join(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:WIDTH]
 
     def _digest(self, path: Path, of: Callable[[Path], str]) -> str:
@@ -176,7 +182,7 @@ def _data(package: Path) -> list[Path]:
         if path.is_dir():
             own = path.name != "__pycache__" and not (path / "__init__.py").exists()
             found += _data(path) if own else []
-        elif path.suffix not in (".py", ".pyc"):
+        elif path.suffix not in (".py", ".pyc") and path.name not in BY_ENTRY:
             found.append(path)
     return found
 

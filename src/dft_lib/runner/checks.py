@@ -33,7 +33,7 @@ from dft_lib.repro.places import require_publishable, require_writable
 from dft_lib.runner import space, wiring
 from dft_lib.study import lexicon, prompts
 from dft_lib.study.lexicon import Lexicon, held_out
-from dft_lib.study.params import Params
+from dft_lib.study.params.whole import Params
 from dft_lib.study.schema import problems_of, read_values
 from dft_lib.study.wall import RATERS
 from dft_lib.training.job import settings_of

@@ -13,7 +13,8 @@ these files where it would otherwise have to list modules; a comment changes non
 runner is in none: it hands over parameters, and stages depend on those by themselves.
 
 Raters are loaded by name too. Where a closure opens panels (`PANEL`), the raters that params name
-belong to it: judges and the space of distances in ``evaluate``, the steering raters elsewhere.
+belong to it, with their entries in ``raters.yaml``: judges and the space of distances in
+``evaluate``, the steering raters elsewhere.
 
 It loads neither PyTorch nor pandas nor pydantic, and takes half a second.
 """
@@ -32,6 +33,7 @@ from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.study.wall import RATERS
 
 PANEL = "dft_lib.raters.panel"
+REGISTRY = "raters.yaml"
 PLUGINS = ("recipes", "interventions")
 JUDGING = ("evaluate",)  # stages whose panel judges
 
@@ -51,15 +53,15 @@ class Listing:
     def __init__(self, code: digests.Code, chosen: dict[str, Any]) -> None:
         self.code = code
         steer, judge = (_value(chosen, "base", panel) for panel in ("steer", "judge"))
-        self.steer = _modules(steer.values())
-        self.judge = _modules([*judge.values(), _value(chosen, "evaluate", "features")])
+        self.steer = _known(steer.values())
+        self.judge = _known([*judge.values(), _value(chosen, "evaluate", "features")])
 
     def of(self, roots: Iterable[str], panel: Iterable[str]) -> list[str]:
-        """Return the lines of a closure; if it opens panels, with those raters."""
-        roots = list(roots)
-        if PANEL in self.code.closure(roots):
-            roots += panel
-        return self.code.lines(roots)
+        """Return the lines of a closure; if it opens panels, with those raters too."""
+        roots, panel = list(roots), list(panel) if PANEL in self.code.closure(roots) else []
+        entries = [f"{REGISTRY}:{n} {digests.shorten(repr(RATERS[n]).encode())}" for n in panel]
+        modules = (f"dft_lib.raters.{RATERS[name].module}" for name in panel)
+        return self.code.lines([*roots, *modules]) + entries
 
     def notebook(self, path: Path, panel: Iterable[str], *more: str) -> list[str]:
         """Return the lines of a notebook and what it imports."""
@@ -88,7 +90,7 @@ class Listing:
                 else self.of(roots, both)
             )
         plugins = [m for kind in PLUGINS for m in self.code.modules(f"dft_lib.{kind}")]
-        found["check.txt"] = self.code.lines(["dft_lib.runner.checks", *plugins, *both])
+        found["check.txt"] = self.of(["dft_lib.runner.checks", *plugins], both)
         return found
 
 
@@ -100,12 +102,12 @@ def _value(chosen: Any, group: str, name: str) -> Any:
     return values[name]
 
 
-def _modules(raters: Iterable[str]) -> list[str]:
-    names = list(raters)
+def _known(raters: Iterable[str]) -> list[str]:
+    names = sorted(set(raters))
     unknown = [name for name in names if name not in RATERS]
     if unknown:
         raise ValueError(f"no rater {unknown[0]!r}; there are: {', '.join(sorted(RATERS))}")
-    return sorted({f"dft_lib.raters.{RATERS[name].module}" for name in names})
+    return names
 
 
 def main() -> None:

@@ -32,8 +32,8 @@ from traitlets.config import Config
 from dft_lib.repro import workspace
 from dft_lib.repro.files import write_text
 from dft_lib.repro.paths import NOTEBOOKS, ROOT, enter, show
-from dft_lib.study import params
 from dft_lib.study.arms import ArmSampling, ArmShown, ArmTraining, part
+from dft_lib.study.params import whole
 from dft_lib.study.schema import Group
 
 # group -> the part of one arm that its notebook needs; groups whose notebooks need all arms
@@ -61,7 +61,7 @@ def declared_parameters(notebook: nbformat.NotebookNode) -> list[str]:
     return names
 
 
-def values_for(name: str, arm: str | None, chosen: params.Params) -> dict[str, Any]:
+def values_for(name: str, arm: str | None, chosen: whole.Params) -> dict[str, Any]:
     """Return the values a notebook gets: ``base``, its own group, and its arm or what all show.
 
     Raises
@@ -237,7 +237,7 @@ def main() -> None:
     )  # fmt: skip
     arguments = parser.parse_args()
     try:
-        values = values_for(arguments.name, arguments.arm, params.load())
+        values = values_for(arguments.name, arguments.arm, whole.load())
         suffix = f"-{arguments.arm}" if arguments.arm else ""
         out = ROOT / "runs" / f"{arguments.name}{suffix}.ipynb"
         run(NOTEBOOKS / f"{arguments.name}.py", values, out, stderr=Terminal(sys.stderr))

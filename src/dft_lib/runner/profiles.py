@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 from dft_lib.repro.paths import ROOT, SCRATCH, enter, show
-from dft_lib.study import params, profiles
+from dft_lib.study import profiles
+from dft_lib.study.params import whole
 
 CLONED = ".dft-cloned"  # in a clone: the files that came from the work tree
 PUBLISHED = ".dft-published"  # in results/<profile>/: the files that came from a clone
@@ -131,7 +132,7 @@ def publish(target: Path, name: str) -> Path:
 
 def _results(target: Path) -> dict[str, Path]:
     """Return what a clone's study made, by its name in ``results/<profile>/``."""
-    chosen = params.load(target / "params.yaml")
+    chosen = whole.load(target / "params.yaml")
     names = [f"{arm}.{kind}" for arm in chosen.arms for kind in ("csv", "json")]
     names += ["metrics.json", "table.csv", "table.md"]
     found = {name: target / chosen.measure.results / name for name in names}
@@ -154,7 +155,7 @@ def main() -> None:
     try:
         profile = profiles.find(arguments.profile)
         values = profiles.merged(profile)
-        params.check(values, profile)
+        whole.check(values, profile)
         text = profiles.as_text(values, profile)
         if arguments.show:
             print(text, end="")

@@ -14,7 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from dft_lib.image_sets import real
 from dft_lib.models import sources
 from dft_lib.repro.paths import ROOT
-from dft_lib.study.params import Params
+from dft_lib.study.params.whole import Params
 
 BYTES_PER_PIXEL = 1.6  # a drawn picture as PNG in a shard; 25.6 MB for 4020 of 64 x 64
 LATENT_BYTES_PER_PIXEL = 0.5  # mean and deviation, 4 channels each, an eighth of the side, float32

@@ -46,7 +46,7 @@ class Report:
     Attributes
     ----------
     damaged : dict
-        A file that is not what was recorded -> how to mend it.
+        A file that is not what was recorded -> how to mend it; in this order.
     changed : dict
         An input that is not what a stage last read (edited, or damaged) -> the stage.
     missing : dict
@@ -216,6 +216,9 @@ def verify(root: Path = ROOT) -> Report:
             inputs.setdefault(entry.path, []).append(entry)
     for path, entries in inputs.items():
         verifier.input(path, entries)
+    # What a stage makes again it makes of its inputs: they are mended first.
+    mends = sorted(verifier.report.damaged.items(), key=lambda item: "dvc repro" in item[1])
+    verifier.report.damaged = dict(mends)
     verifier.hasher.bar.close()
     verifier.report.read = verifier.hasher.read
     return verifier.report
@@ -233,7 +236,10 @@ def main() -> None:
         print(f"DAMAGED: {what}\n    {mend}")
     print(f"{report.read / 1e6:.1f} MB read", end=", ")
     if report.damaged:
-        sys.exit(f"{len(report.damaged)} damaged: run what stands below each, then this again")
+        sys.exit(
+            f"{len(report.damaged)} damaged: run what stands below each, in this order, then "
+            "this again"
+        )
     print("nothing damaged")
 
 

@@ -12,7 +12,7 @@ from dft_lib.image_sets import real
 from dft_lib.repro import shards
 from dft_lib.repro.paths import ROOT, resolve, show
 from dft_lib.repro.yaml_files import read_yaml
-from dft_lib.study.params import Params
+from dft_lib.study.params.whole import Params
 
 WORLD_FILES = {"params.yaml", "bias.csv"}  # a folder with both describes a world of drawings
 # written by one stage -> where others read it

@@ -10,7 +10,8 @@ from dft_lib.repro import seals, workspace
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
 from dft_lib.study import lexicon, prompts
-from dft_lib.study.params import Base, Prompts
+from dft_lib.study.params.base import Base
+from dft_lib.study.prompts import Prompts
 
 
 def make_prompts(base: Base, settings: Prompts) -> tuple[pd.DataFrame, pd.DataFrame]:

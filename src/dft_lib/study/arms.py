@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from dft_lib.study.schema import Group
+from dft_lib.study.schema import Group, first_problem
 
 NAME = r"[a-z][a-z0-9_]*"  # of arms, recipes, interventions, profiles: safe in paths and commands
 TAKEN = ("audit", "metrics", "table")  # files of ``results/`` that are no arm's
@@ -118,3 +118,20 @@ def references(arms: Mapping[str, ArmShown]) -> list[str]:
 def dose(arms: Mapping[str, ArmShown]) -> list[str]:
     """Return the arms that differ in the number of pictures only."""
     return [name for name, arm in arms.items() if arm.dose]
+
+
+def gather_arms(values: dict[str, Any]) -> dict[str, ArmShown]:
+    """Build what is shown of every arm from a notebook's variable ``arms``.
+
+    Raises
+    ------
+    ValueError
+        With one sentence naming the arm, the field and the remedy.
+    """
+    arms = {}
+    for name, value in values.items():
+        try:
+            arms[name] = ArmShown.model_validate(value)
+        except ValidationError as error:
+            raise ValueError(f"the parameters cell: arms.{name}.{first_problem(error)}") from None
+    return arms

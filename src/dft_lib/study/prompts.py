@@ -1,4 +1,4 @@
-"""Words to prompts: articles, templates, and the grids of prompts that are drawn."""
+"""Words to prompts: templates, the grids of prompts that are drawn, and the group of 01."""
 
 from __future__ import annotations
 
@@ -7,19 +7,50 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field, model_validator
 
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.repro.paths import show
+from dft_lib.study import wordlist
 from dft_lib.study.articles import article
 from dft_lib.study.attributes import describe
 from dft_lib.study.lexicon import VALIDATION, Lexicon
+from dft_lib.study.schema import Group, Positive
 
-if TYPE_CHECKING:
-    from dft_lib.study.params import Prompts
+
+class Prompts(Group):
+    """01: which prompts are drawn, how often."""
+
+    train_templates: Annotated[list[str], Field(min_length=1)]
+    evaluation_templates: Annotated[list[str], Field(min_length=1)]
+    images_per_cell: Positive
+    person_images_per_cell: Annotated[int, Field(ge=0)]
+    general_images: Annotated[int, Field(ge=0)]
+    evaluation_images: Positive
+    explicit_images: Positive
+    evaluation_general_images: Positive
+    professions: Annotated[int, Field(ge=0)]
+    out: str
+
+    @model_validator(mode="after")
+    def _templates_hold_their_place(self) -> Prompts:
+        for field in ("train_templates", "evaluation_templates"):
+            templates = getattr(self, field)
+            for template in templates:
+                rest = template.replace("{a}", "{}")
+                if rest.count("{}") != 1 or set("{}") & set(rest.replace("{}", "")):
+                    raise ValueError(
+                        f"{field} holds {template!r}: write the place of the noun exactly once, "
+                        "as {a} (with an article) or {} (without)"
+                    )
+            keys = [wordlist.key(template) for template in templates]
+            if len(set(keys)) < len(keys):
+                raise ValueError(f"{field} holds the same template twice: remove one")
+        return self
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dft_lib.repro.paths import show
 from dft_lib.repro.yaml_files import read_yaml
 
+GroupType = TypeVar("GroupType", bound="Group")
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -91,3 +92,18 @@ def _suggested(model: Any, problem: Any) -> str:
     known = list(getattr(model, "model_fields", {}))
     close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def gather(group: type[GroupType], values: dict[str, Any]) -> GroupType:
+    """Build a group from a notebook's variables, taking just the group's own names.
+
+    Raises
+    ------
+    ValueError
+        With one sentence naming the variable and the remedy.
+    """
+    chosen = {name: values[name] for name in group.model_fields if name in values}
+    try:
+        return group.model_validate(chosen)
+    except ValidationError as error:
+        raise ValueError(f"the parameters cell: {first_problem(error)}") from None

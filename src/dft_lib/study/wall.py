@@ -1,4 +1,4 @@
-"""Which raters there are, and the wall between steering and judging.
+"""Which raters there are (``raters.yaml``), and the wall between steering and judging.
 
 Imports no rater, so that params can be checked without loading PyTorch.
 """
@@ -6,22 +6,14 @@ Imports no rater, so that params can be checked without loading PyTorch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
-from dft_lib.study.attributes import PERSON, QUESTIONS, ROLE, SAFE, UNSAFE, Target
+from dft_lib.repro.paths import show
+from dft_lib.repro.yaml_files import read_yaml
+from dft_lib.study.attributes import QUESTIONS, UNSAFE, Target
 
 Groups = tuple[str, ...]
-WHO: dict[str, Groups] = {PERSON: ("person",)}
-NOUNS: dict[str, Groups] = {ROLE: ()}  # whatever was drawn: no fixed groups
-GENDERS: dict[str, Groups] = {"gender": ("woman", "man")}
-TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
-FIVE_TONES: dict[str, Groups] = {"skin_tone": TONES}
-TEN_TONES: dict[str, Groups] = {"skin_tone": tuple(f"monk-{i}" for i in range(1, 11))}
-SIX_TONES: dict[str, Groups] = {
-    "skin_tone": ("very light", "light", "intermediate", "tan", "brown", "dark")
-}
-THREE_TONES: dict[str, Groups] = {"skin_tone": ("light", "medium", "dark")}
-AGES: dict[str, Groups] = {"age": ("child", "young adult", "middle-aged adult", "older adult")}
 
 
 class About(NamedTuple):
@@ -59,33 +51,22 @@ class About(NamedTuple):
         return attribute in self.groups or (self.any and attribute not in QUESTIONS)
 
 
-# name -> about it
-RATERS = {
-    "convnet": About("learned filters on pixels", WHO | NOUNS | GENDERS, "drawings.convnet"),
-    "hog": About("oriented gradients of the grey picture", WHO | NOUNS | GENDERS, "drawings.hog"),
-    "histogram": About("learned weights on a CIELAB histogram", FIVE_TONES, "drawings.histogram"),
-    "palette": About("colour match in CIELAB", FIVE_TONES, "drawings.palette"),
-    # photographs; their weights come from packages (`make photos`)
-    "centerface": About("face detector", WHO, "photographs.centerface"),
-    "age_gender": About("network on an aligned face", GENDERS | AGES, "photographs.age_gender"),
-    "monk": About("colour of facial skin in CIELAB", TEN_TONES, "photographs.monk"),
-    "monk_five": About("colour of facial skin in CIELAB", FIVE_TONES, "photographs.monk_five"),
-    "ita": About("colour of facial skin in CIELAB", SIX_TONES, "photographs.ita"),
-    "colour_layout": About(
-        "coarse colours of the whole picture", {}, "photographs.colour_layout"
-    ),  # distances only
-    "open_nsfw": About(
-        "unsafe pictures", {UNSAFE: (SAFE, UNSAFE)}, "photographs.open_nsfw"
-    ),  # a filter
-    # photographs; their models come from the hub
-    "clip_zero_shot": About(
-        "CLIP similarity", WHO | GENDERS | FIVE_TONES, "photographs.clip_zero_shot"
-    ),
-    "blip2_vqa": About("BLIP-2 answers", WHO | GENDERS | THREE_TONES, "photographs.blip2_vqa"),
-    # of plain colours, to try a study's shape before it has raters; they see no people
-    "stand_in_left": About("mean colour of the left half", WHO, "stand_in", any=True),
-    "stand_in_right": About("mean colour of the right half", WHO, "stand_in", any=True),
-}
+def _read(path: Path) -> dict[str, About]:
+    found = {}
+    for name, entry in read_yaml(path).items():
+        try:
+            groups = {attribute: tuple(named) for attribute, named in entry["answers"].items()}
+            values = {key: value for key, value in entry.items() if key != "answers"}
+            found[name] = About(groups=groups, **values)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{show(path)}: the entry {name} needs kind, answers and module, and may have any "
+                f"and version ({error}): mend it"
+            ) from error
+    return found
+
+
+RATERS = _read(Path(__file__).with_name("raters.yaml"))  # name -> about it
 
 
 def require_known(members: Mapping[str, str]) -> None:

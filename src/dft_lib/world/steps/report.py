@@ -15,8 +15,8 @@ from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import WORLD
 from dft_lib.runner import notebook
 from dft_lib.sampling.sampler import SamplingSettings
-from dft_lib.study import params
 from dft_lib.study.attributes import UNCLEAR
+from dft_lib.study.params.base import load_base
 from dft_lib.world import art, corpus, report, settings, stored
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def run(chosen: settings.Settings) -> None:
     out = stored.BUILD / "report"
     table = art.load()
     cells = corpus.Cells(table, chosen)
-    base = params.load().base
+    base = load_base()
     weights = stored.BUILD / "raters"
     judge, steer = (Panel(members, weights) for members in (base.judge, base.steer))
     write_table(out / "gender_differences.csv", cells.kept)
@@ -58,7 +58,7 @@ def model_summary(
     out: Path,
 ) -> dict[str, object]:
     """Measure the model: plain, explicit, rare and never-seen prompts, and guidance."""
-    base = params.load().base
+    base = load_base()
     pipeline = pipelines.load(str(stored.BUILD / "tiny-sd"), device="cpu")
     sampling = dataclasses.replace(SamplingSettings.of(base), study_seed=chosen.seed)
     sampled = report.Sampled(pipeline, judge, sampling)
