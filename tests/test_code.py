@@ -262,3 +262,9 @@ def test_a_group_of_params_belongs_to_its_stage(group):
     found = {n for n, lines in files.items() if any(line.startswith(module) for line in lines)}
     # the world's report runs a notebook by itself, so the runner belongs to it
     assert found - {"world/report.txt"} == {f"stages/{group}.txt", "check.txt"}
+
+
+def test_a_metric_draws_and_trains_nothing():
+    files = code.Listing(digests.library(), CHOSEN).files()
+    users = {n for n, lines in files.items() if any("fairness.metrics " in x for x in lines)}
+    assert users == {"stages/measure.txt", "stages/figures.txt", "check.txt", "world/report.txt"}

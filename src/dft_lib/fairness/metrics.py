@@ -133,11 +133,6 @@ def l2_distance(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarra
     return np.sqrt((difference(counts, target) ** 2).sum(-1))
 
 
-def distance(one: ArrayLike, other: ArrayLike) -> np.ndarray:
-    """Total variation of two distributions, half their L1 distance: 0 equal, 1 disjoint."""
-    return 0.5 * np.abs(np.asarray(one) - np.asarray(other)).sum(-1)
-
-
 def total_variation(counts: ArrayLike, target: ArrayLike | None = None) -> np.ndarray:
     """Half the L1 distance: the share that would have to change group. 0 to ``1 - min(t)``."""
     return 0.5 * l1_distance(counts, target)

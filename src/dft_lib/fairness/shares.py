@@ -43,3 +43,8 @@ def difference(counts: ArrayLike, target: ArrayLike | None) -> np.ndarray:
     """Return shares minus target, (..., K)."""
     f = shares(counts)
     return f - check_target(target, f.shape[-1])
+
+
+def distance(one: ArrayLike, other: ArrayLike) -> np.ndarray:
+    """Total variation of two distributions, half their L1 distance: 0 equal, 1 disjoint."""
+    return 0.5 * np.abs(np.asarray(one) - np.asarray(other)).sum(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dft_lib.fairness.metrics import distance
+from dft_lib.fairness.shares import distance
 from dft_lib.image_sets.screening import KEPT
 from dft_lib.study.attributes import NO_PERSON, UNCLEAR, UNSAFE
 

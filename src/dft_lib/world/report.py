@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from diffusers import AutoencoderKL
 
-from dft_lib.fairness.metrics import distance, gap
+from dft_lib.fairness.metrics import gap
+from dft_lib.fairness.shares import distance
 from dft_lib.raters.drawings.skin_colours import TONES, TRAINED_FAMILIES
 from dft_lib.raters.panel import Panel
 from dft_lib.repro.noise import keyed_rng
