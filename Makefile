@@ -40,7 +40,7 @@ test: data  ## everything that is checked
 	mypy
 	pytest
 
-verify: environment  ## recompute every hash of dvc.lock and data.dvc; say what is damaged
+verify: environment  ## recompute every hash of data.dvc and the locks; say what is damaged
 	python -m dft_lib.runner.verify
 
 lab: data  ## JupyterLab on the notebooks
@@ -112,4 +112,4 @@ lock: environment  ## write the locks: pins of this environment, and hashes (nee
 	  mv scratch/$$lock.lock $$lock.lock; done
 
 clean:  ## remove what the study made (not data/, not DVC's cache)
-	rm -rf scratch runs synthetic models evaluation real
+	rm -rf scratch runs code synthetic models evaluation real

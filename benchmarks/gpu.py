@@ -22,7 +22,7 @@ import training
 
 from dft_lib.repro.paths import ROOT
 
-# images/s on one H100: what the issue of the speed work asked for
+# images/s on one H100: aims (docs/scaling.md)
 AIMS = {("sd15", "lora"): 115.0, ("sdxl", "lora"): 21.0, ("sd15", "draw"): 5.8,
         ("sdxl", "draw"): 0.83}  # fmt: skip
 SCRIPTS = {

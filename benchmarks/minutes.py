@@ -36,7 +36,7 @@ def stages(tree: Path) -> list[str]:
         capture_output=True,
         text=True,
     ).stdout.split()
-    order = ("prompts", "synthesis", "real", "finetune", "evaluate", "measure",
+    order = ("code", "check", "prompts", "synthesis", "real", "finetune", "evaluate", "measure",
              "figures")  # fmt: skip
     return sorted(listed, key=lambda name: order.index(name.partition("@")[0]))
 
@@ -95,7 +95,7 @@ def main() -> None:
         minutes, ran = run(name, tree, environment, force)
         total += minutes
         print(f"| {name} | {minutes:.1f} |" + ("" if ran else " (up to date)"), flush=True)
-        if ran and name not in ("measure", "figures"):
+        if ran and name not in ("code", "check", "measure", "figures"):
             rows.append({"stage": name, "minutes": round(minutes, 3), **about})
             for root in {ROOT, tree}:
                 record(root / FILE, rows)

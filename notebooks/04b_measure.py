@@ -11,7 +11,7 @@
 #
 # | | |
 # |---|---|
-# | in | every arm's `ratings.parquet`, `features.parquet` and `about.json` of 04; `benchmarks/minutes.csv` |
+# | in | every arm's `ratings.parquet`, `features.parquet` and `about.json` of 04; `benchmarks/minutes.csv`; `world/results/rater_confusion.csv` |
 # | out | `results/<arm>.csv` (per prompt) and `<arm>.json`; `metrics.json` (intervals, floors, tests), `table.csv` and `table.md` |
 # | minutes | 0.05 per arm |
 #

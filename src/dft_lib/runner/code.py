@@ -10,7 +10,7 @@
 
 Every line is a module and the digest of its syntax (`dft_lib.repro.digests`). ``dvc.yaml`` names
 these files where it would otherwise have to list modules; a comment changes none of them. The
-runner is in none: it hands over parameters, and stages depend on those by themselves.
+runner is in no stage's: it hands over parameters, and stages depend on those by themselves.
 
 Raters are loaded by name too. Where a closure opens panels (`PANEL`), the raters that params name
 belong to it, with their entries in ``raters.yaml``: judges and the space of distances in

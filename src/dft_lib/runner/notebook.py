@@ -83,7 +83,7 @@ def values_for(name: str, arm: str | None, chosen: whole.Params) -> dict[str, An
 
 
 def arm_of(stage: str) -> str | None:
-    """Return the arm of a DVC stage ``03@arm``, None of a stage that has none."""
+    """Return the arm of a DVC stage ``finetune@dft``, None of a stage that has none."""
     return stage.partition("@")[2] or None
 
 

@@ -1,7 +1,7 @@
 """Recompute every hash that DVC recorded: ``python -m dft_lib.runner.verify`` (``make verify``).
 
 DVC takes a file whose time and size did not change for unchanged, and an object that lies in its
-cache for good, so bits that a disk flipped go unnoticed. Here everything that ``dvc.lock`` and
+cache for good, so bits that a disk flipped go unnoticed. Here everything that the locks and
 ``data.dvc`` name is read and hashed by DVC's own rules: in the work tree, in the cache and in the
 store, each file once. What is damaged is listed with the command that mends it.
 """

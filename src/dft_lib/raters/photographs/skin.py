@@ -1,4 +1,4 @@
-"""Raters `monk` and `ita`: perceived skin tone of the largest face in a photograph, in CIELAB.
+"""Raters `monk`, `monk_five` and `ita`: perceived skin tone of the largest face, in CIELAB.
 
 Skin is taken where the five landmarks say that cheeks, nose bridge and forehead are: no colour
 gate. (Packaged tools gate by hue and saturation, which removes the lightest and the darkest of
