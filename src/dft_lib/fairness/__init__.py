@@ -1,1 +1,1 @@
-"""Fairness metrics on counts: NumPy only, nothing here knows of images."""
+"""Fairness metrics on counts: NumPy and SciPy only, no picture is opened here."""
