@@ -37,18 +37,20 @@ def profession_shares(table: pd.DataFrame, labels: dict[str, str], attribute: At
     share = (counts[columns[0]] / counts.sum(axis=1)).rename("share").reset_index()
     first = next(iter(labels))
     order = share[share["arm"] == first].groupby("noun")["share"].mean().sort_values().index
+    places = np.arange(len(order))  # not names: a missing share would be a missing name
     height = 0.9 + 0.21 * len(order)
     figure, axes = plt.subplots(1, 2, figsize=(6.5, height), sharey=True)
     for axis, (split, title) in zip(axes, SPLIT_NAMES.items(), strict=True):
         part = share[share["split"] == split]
         wide = part.pivot(index="noun", columns="arm", values="share")
         wide = wide.reindex(index=order, columns=list(labels))
-        axis.hlines(order, wide.min(axis=1), wide.max(axis=1), color="#d0d0d0", lw=2, zorder=1)
+        axis.hlines(places, wide.min(axis=1), wide.max(axis=1), color="#d0d0d0", lw=2, zorder=1)
         for arm in labels:
-            axis.scatter(wide[arm], order, s=22, color=colours[arm], zorder=2,
+            axis.scatter(wide[arm], places, s=22, color=colours[arm], zorder=2,
                          edgecolor="white", linewidth=0.4)  # fmt: skip
         axis.axvline(0.5, color="black", lw=0.8, ls=":")
         axis.set(title=title, xlim=(-0.03, 1.03), xlabel=f"share rated {attribute.groups[0]}")
+        axis.set_yticks(places, order)
         axis.margins(y=0.03)
     handles = [plt.Line2D([], [], marker="o", ls="", color=colours[a]) for a in labels]
     figure.legend(handles, labels.values(), loc="upper center", ncol=min(len(labels), 4),
