@@ -34,7 +34,7 @@ NOTEBOOK = """\
 
 # %%
 from dft_lib.stages.counting import count
-from dft_lib.study.params.base import smoke_base
+from dft_lib.study.base import smoke_base
 from dft_lib.study.params.counting import Counting
 from dft_lib.study.schema import gather
 

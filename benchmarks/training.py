@@ -36,8 +36,7 @@ from dft_lib.image_sets import examples, latents
 from dft_lib.models import adapters, conditioning, pipelines
 from dft_lib.repro.paths import ROOT
 from dft_lib.study.params import whole
-from dft_lib.study.params.finetune import training
-from dft_lib.study.training import Training
+from dft_lib.study.training import Training, training
 from dft_lib.training import loop
 from dft_lib.training.objectives import denoising_loss
 

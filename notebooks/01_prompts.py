@@ -28,7 +28,7 @@ from dft_lib.figures import style
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.prompts import make_prompts
 from dft_lib.study import lexicon
-from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.base import Base, smoke_base
 from dft_lib.study.prompts import Prompts
 from dft_lib.study.schema import gather
 

@@ -28,7 +28,7 @@ from dft_lib.image_sets import audit, screening
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.synthesis import synthesise
-from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.base import Base, smoke_base
 from dft_lib.study.params.synthesis import Synthesis
 from dft_lib.study.schema import gather
 

@@ -29,7 +29,7 @@ from dft_lib.image_sets import real
 from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.real import collect_real
-from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.base import Base, smoke_base
 from dft_lib.study.params.real import Real
 from dft_lib.study.schema import gather
 

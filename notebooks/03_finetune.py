@@ -40,9 +40,9 @@ from dft_lib.repro import shards
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.finetune import train_arm
 from dft_lib.study.arms import ArmTraining
-from dft_lib.study.params.base import Base, smoke_base
-from dft_lib.study.params.finetune import Finetune
+from dft_lib.study.base import Base, smoke_base
 from dft_lib.study.schema import gather
+from dft_lib.study.training import Finetune
 from dft_lib.training import job as recipes
 
 # %% [markdown]

@@ -26,7 +26,7 @@ from dft_lib.figures import sheets, style
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.evaluate import evaluate_arm
 from dft_lib.study.arms import ArmSampling
-from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.base import Base, smoke_base
 from dft_lib.study.params.evaluate import Evaluate
 from dft_lib.study.schema import gather
 

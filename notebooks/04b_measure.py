@@ -28,7 +28,7 @@ from dft_lib.figures import gaps, style
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.measure import measure
 from dft_lib.study.arms import gather_arms, shown
-from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.base import Base, smoke_base
 from dft_lib.study.params.measure import Measure
 from dft_lib.study.schema import gather
 

@@ -24,7 +24,7 @@ from IPython.display import display
 from dft_lib.repro.paths import resolve
 from dft_lib.stages.figures import draw_figures
 from dft_lib.study.arms import gather_arms
-from dft_lib.study.params.base import Base, smoke_base
+from dft_lib.study.base import Base, smoke_base
 from dft_lib.study.params.figures import Figures
 from dft_lib.study.schema import gather
 

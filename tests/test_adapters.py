@@ -16,8 +16,7 @@ from dft_lib import cli
 from dft_lib.models import adapters, conditioning, pipelines
 from dft_lib.repro.paths import NOTEBOOKS
 from dft_lib.sampling.sampler import Sampler
-from dft_lib.study.params.finetune import training
-from dft_lib.study.training import Training
+from dft_lib.study.training import Training, training
 from tests.test_sampling import REQUESTS
 
 FIXTURE = NOTEBOOKS / "fixtures" / "models" / "dft" / "seed-0"

@@ -14,8 +14,8 @@ from dft_lib.raters.panel import Panel
 from dft_lib.raters.photographs import age_gender, clip_zero_shot, skin
 from dft_lib.repro.paths import LEXICON
 from dft_lib.study import attributes, lexicon, wall
+from dft_lib.study.base import Base
 from dft_lib.study.params import whole
-from dft_lib.study.params.base import Base
 
 TARGET = {"gender": {"woman": 0.5, "man": 0.5}, "skin_tone": {"light": 0.25, "dark": 0.75}}
 

@@ -11,7 +11,7 @@ from dft_lib.models import adapters, conditioning
 from dft_lib.models.conditioning import Conditioning
 from dft_lib.recipes import concept_editing
 from dft_lib.recipes.concept_editing import Editor, Settings, missing, solve
-from dft_lib.study.params.finetune import training
+from dft_lib.study.training import training
 
 WIDTH = 24
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from dft_lib.image_sets import examples
-from dft_lib.study.params.finetune import training
-from dft_lib.study.training import Training
+from dft_lib.study.training import Training, training
 
 CELL = ["kind", "noun", "gender", "skin_tone"]
 

@@ -10,8 +10,7 @@ from dft_lib.image_sets import examples, latents
 from dft_lib.models import adapters, pipelines
 from dft_lib.repro.tensors import load_training_state
 from dft_lib.sampling.sampler import Sampler
-from dft_lib.study.params.finetune import training
-from dft_lib.study.training import Training
+from dft_lib.study.training import Training, training
 from dft_lib.training import loop, objectives
 from tests.test_sampling import REQUESTS
 

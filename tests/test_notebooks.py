@@ -16,8 +16,8 @@ import pytest
 
 from dft_lib.repro.paths import NOTEBOOKS, ROOT, SCRATCH
 from dft_lib.runner import notebook
+from dft_lib.study.base import smoke_base
 from dft_lib.study.params import whole
-from dft_lib.study.params.base import smoke_base
 
 NAMES = sorted(p.stem for p in NOTEBOOKS.glob("0*.py"))
 READ = {name: jupytext.read(NOTEBOOKS / f"{name}.py") for name in NAMES}

@@ -9,9 +9,8 @@ from dft_lib.study import arms, lexicon
 from dft_lib.study.arms import ArmSampling, ArmTraining, part
 from dft_lib.study.params import whole
 from dft_lib.study.params.figures import Figures
-from dft_lib.study.params.finetune import training
 from dft_lib.study.schema import gather
-from dft_lib.study.training import Training
+from dft_lib.study.training import Training, training
 from dft_lib.training import job as recipes
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")

@@ -13,9 +13,8 @@ from dft_lib.recipes.adversarial import Reverse, moment_loss, reversal
 from dft_lib.recipes.alignment import transport_targets
 from dft_lib.repro.noise import initial_noise, keyed_rng
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
-from dft_lib.study.params.finetune import training
 from dft_lib.study.prompts import Request
-from dft_lib.study.training import Training
+from dft_lib.study.training import Training, training
 from dft_lib.training import loop, rollout
 
 

@@ -26,7 +26,7 @@ from dft_lib.figures import sheets, style
 from dft_lib.models import pipelines
 from dft_lib.repro.paths import resolve
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
-from dft_lib.study.params.base import Base, load_base
+from dft_lib.study.base import Base, load_base
 from dft_lib.study.prompts import Request
 from dft_lib.study.schema import gather
 from dft_lib.world import art, corpus, render, settings

@@ -24,7 +24,7 @@ from dft_lib.models.memory import BatchSplitter
 from dft_lib.repro import digests, seals, workspace
 from dft_lib.repro.files import require_room, write_atomic
 from dft_lib.repro.paths import SCRATCH
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 
 BATCH = 64
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.sampling.plan import Guide, Plan
 from dft_lib.study.attributes import Attribute
+from dft_lib.study.base import Base
 from dft_lib.study.lexicon import Lexicon
-from dft_lib.study.params.base import Base
 from dft_lib.study.prompts import Request
 from dft_lib.study.schema import Group, first_problem
 

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from dft_lib.models import sources
 from dft_lib.repro.paths import show
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

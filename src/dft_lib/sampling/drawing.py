@@ -26,7 +26,7 @@ from dft_lib.sampling.plan import Planner
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
 from dft_lib.sampling.workers import Engine, Stage
 from dft_lib.study import prompts
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 
 Rate = Callable[[np.ndarray], pd.DataFrame]
 

@@ -21,7 +21,7 @@ from dft_lib.models.conditioning import Conditioning
 from dft_lib.models.memory import BatchSplitter
 from dft_lib.repro.noise import initial_noise
 from dft_lib.sampling.plan import Plan, Planner
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 from dft_lib.study.prompts import Request
 
 ENCODED_PROMPTS = 1024  # kept; SDXL's take 0.3 MB each in half precision

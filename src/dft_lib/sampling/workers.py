@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 
 _PASSED_ON = ("PYTHONPATH", "HF_", "TRANSFORMERS_", "MALLOC_", "CUDA_HOME", "DFT_")
 

@@ -19,7 +19,7 @@ from dft_lib.sampling.workers import Engine
 from dft_lib.study import lexicon, prompts
 from dft_lib.study.arms import ArmSampling, part
 from dft_lib.study.attributes import UNSAFE, Target
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 from dft_lib.study.params.evaluate import Evaluate
 from dft_lib.study.wall import require_apart
 

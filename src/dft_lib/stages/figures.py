@@ -17,7 +17,7 @@ from dft_lib.repro.paths import resolve
 from dft_lib.repro.places import require_writable
 from dft_lib.study import lexicon
 from dft_lib.study.arms import ArmShown, dose, families, labels_of, shown
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 from dft_lib.study.params.figures import Figures
 
 NAMES = ("pareto", "dose", "gaps", "corrected", "sheet")  # and one of every attribute

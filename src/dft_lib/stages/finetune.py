@@ -13,8 +13,8 @@ from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import resolve
 from dft_lib.study import lexicon
 from dft_lib.study.arms import ArmTraining, part
-from dft_lib.study.params.base import Base
-from dft_lib.study.params.finetune import Finetune
+from dft_lib.study.base import Base
+from dft_lib.study.training import Finetune
 from dft_lib.training import job as recipes
 from dft_lib.training import launch
 from dft_lib.training.model import Model, about, encoded, fit

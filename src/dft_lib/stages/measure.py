@@ -15,7 +15,7 @@ from dft_lib.repro.files import write_json, write_table, write_text
 from dft_lib.repro.paths import resolve
 from dft_lib.repro.places import require_writable
 from dft_lib.study.arms import ArmShown, references
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 from dft_lib.study.params.measure import Measure
 
 

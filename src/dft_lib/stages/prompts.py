@@ -10,7 +10,7 @@ from dft_lib.repro import seals, workspace
 from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
 from dft_lib.study import lexicon, prompts
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 from dft_lib.study.prompts import Prompts
 
 

@@ -12,7 +12,7 @@ from dft_lib.image_sets import parquet, photographs, real
 from dft_lib.repro import seals, shards, workspace
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import DATA, resolve
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 from dft_lib.study.params.real import Real
 from dft_lib.world import pictures
 from dft_lib.world import settings as worlds

@@ -17,7 +17,7 @@ from dft_lib.repro.places import require_writable
 from dft_lib.sampling import drawing
 from dft_lib.sampling.workers import Engine
 from dft_lib.study import prompts
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 from dft_lib.study.params.synthesis import Synthesis
 
 log = logging.getLogger(__name__)

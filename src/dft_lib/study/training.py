@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from dft_lib.study.schema import Group, Positive, Share, require_sum
+
+TrainingType = TypeVar("TrainingType", bound="Training")
 
 
 class Training(Group):
@@ -42,3 +44,29 @@ class Training(Group):
         for attribute, shares in (self.target or {}).items():
             require_sum(f"target.{attribute}", shares)
         return self
+
+
+class Finetune(Training):
+    """03: defaults of the training, and where things are."""
+
+    checkpoint_every: Positive
+    processes: Positive
+    out: str
+
+
+def training(
+    finetune: Finetune, train: dict[str, Any], settings: type[TrainingType]
+) -> TrainingType:
+    """Return the training of one arm: the defaults with the arm's changes.
+
+    Parameters
+    ----------
+    finetune : Finetune
+        The defaults.
+    train : dict
+        The arm's ``train``.
+    settings : type
+        `Training`, or a recipe's own settings, which add to the common ones.
+    """
+    defaults = {name: getattr(finetune, name) for name in Training.model_fields}
+    return settings.model_validate(defaults | train)

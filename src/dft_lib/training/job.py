@@ -17,10 +17,9 @@ from pydantic import ValidationError
 from dft_lib.image_sets import examples
 from dft_lib.study.arms import ArmTraining
 from dft_lib.study.attributes import Attribute
-from dft_lib.study.params.base import Base
-from dft_lib.study.params.finetune import Finetune, training
+from dft_lib.study.base import Base
 from dft_lib.study.schema import first_problem
-from dft_lib.study.training import Training
+from dft_lib.study.training import Finetune, Training, training
 from dft_lib.training import loop
 from dft_lib.training.objectives import Denoising, Objective
 

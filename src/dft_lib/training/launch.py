@@ -20,8 +20,8 @@ from dft_lib.repro import workspace
 from dft_lib.repro.files import write_text
 from dft_lib.repro.paths import enter
 from dft_lib.study.arms import ArmTraining, part
-from dft_lib.study.params.base import Base
-from dft_lib.study.params.finetune import Finetune
+from dft_lib.study.base import Base
+from dft_lib.study.training import Finetune
 from dft_lib.training import parallel
 from dft_lib.training.model import Model, fit
 

@@ -15,8 +15,8 @@ from dft_lib.repro.files import write_table
 from dft_lib.repro.paths import resolve
 from dft_lib.study import lexicon
 from dft_lib.study.arms import ArmTraining
-from dft_lib.study.params.base import Base
-from dft_lib.study.params.finetune import Finetune
+from dft_lib.study.base import Base
+from dft_lib.study.training import Finetune
 from dft_lib.training import job as recipes
 
 

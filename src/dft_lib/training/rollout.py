@@ -20,7 +20,7 @@ from torch import nn
 from dft_lib.models.conditioning import Conditioning, concatenate, encode, predict, tokenize
 from dft_lib.repro.noise import keyed_rng
 from dft_lib.sampling.sampler import make_scheduler
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 
 Target = Mapping[str, Mapping[str, float]]
 CLASSIFIER = "classifier on latents"  # its name in manifests

@@ -1,1 +1,1 @@
-"""The groups of ``params.yaml``: what all stages share, a module per stage, and the whole file."""
+"""The groups of ``params.yaml`` that one stage has, a module each, and the whole file."""

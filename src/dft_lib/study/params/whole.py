@@ -17,10 +17,9 @@ from pydantic import Field, ValidationError, model_validator
 from dft_lib.repro.paths import ROOT, show
 from dft_lib.study import profiles
 from dft_lib.study.arms import Arm, require_fit
-from dft_lib.study.params.base import Base
+from dft_lib.study.base import Base
 from dft_lib.study.params.evaluate import Evaluate
 from dft_lib.study.params.figures import Figures
-from dft_lib.study.params.finetune import Finetune
 from dft_lib.study.params.measure import Measure
 from dft_lib.study.params.real import Real
 from dft_lib.study.params.synthesis import Synthesis
@@ -31,6 +30,7 @@ from dft_lib.study.schema import (
     read_values,
     suggestion,
 )
+from dft_lib.study.training import Finetune
 from dft_lib.study.wall import RATERS
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]

@@ -16,7 +16,7 @@ from dft_lib.repro.paths import WORLD
 from dft_lib.runner import notebook
 from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.study.attributes import UNCLEAR
-from dft_lib.study.params.base import load_base
+from dft_lib.study.base import load_base
 from dft_lib.world import art, corpus, report, settings, stored
 
 log = logging.getLogger(__name__)
