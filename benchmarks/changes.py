@@ -2,9 +2,9 @@
 
     python benchmarks/changes.py [--only comment,metric] [--list]
 
-The smoke study of two arms runs once in a clone of this commit; then one change after the other is made as
-CONTRIBUTING.md says, a change on top of those before. Counted are the files that differ (`git
-status`) and the stages that `dvc repro` executes; a second `dvc repro` must execute none.
+The smoke study of two arms runs once in a clone of this commit; then one change after the other is
+made as CONTRIBUTING.md says, a change on top of those before. Counted are the files that differ
+(`git status`) and the stages that `dvc repro` executes; a second `dvc repro` must execute none.
 About 10 minutes on two cores.
 """
 
