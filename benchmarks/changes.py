@@ -188,7 +188,10 @@ def stage(root: Path) -> None:
 
 @change
 def age(root: Path) -> None:
-    """Add perceived age, two groups: rows of the lexicon, target, raters (stand-ins)."""
+    """Add perceived age, two groups: rows of the lexicon, target, raters (stand-ins).
+
+    The emoji world shows no ages, so it cannot be the source of real pictures.
+    """
     lexicon = root / "lexicon"
     for name, rows in {
         "attributes.csv": "age,perceived age,{},-4,yes,no,a trial\n",
@@ -201,6 +204,7 @@ def age(root: Path) -> None:
         base = values["base"]
         base["target"]["age"] = {"younger": 0.5, "older": 0.5}
         base["steer"]["age"], base["judge"]["age"] = "stand_in_left", "stand_in_right"
+        values["real"]["source"] = "photographs"
 
     params(root, name_it)
 
