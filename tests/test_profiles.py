@@ -61,7 +61,7 @@ def test_what_cannot_be_merged_is_one_sentence(merge):
 
 @pytest.mark.parametrize("path", sorted(profiles.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_profile_holds_differences_only_and_is_whole_when_merged(path):
-    default, own, whole = (
+    default, own, merged = (
         profiles.read_values(ROOT / "params.yaml"), profiles.read_values(path),
         profiles.merged(path),
     )  # fmt: skip
@@ -72,8 +72,8 @@ def test_every_profile_holds_differences_only_and_is_whole_when_merged(path):
             elif value and field in default["arms"]:
                 for key, changed in value.items():
                     assert default["arms"][field].get(key) != changed, f"arms.{field}.{key}"
-    again = YAML(typ="safe", pure=True).load(io.StringIO(profiles.as_text(whole, path)))
-    assert again == whole and list(again["arms"]) == list(whole["arms"])
+    again = YAML(typ="safe", pure=True).load(io.StringIO(profiles.as_text(merged, path)))
+    assert again == merged and list(again["arms"]) == list(merged["arms"])
     assert whole.check(again, path) == whole.load_profile(path.stem)
 
 
