@@ -178,7 +178,7 @@ class Tree:
 
     def stale(self):
         """Return what DVC calls stale once `code` has run, and what `dft deps` does."""
-        mine = self.run("python", "-m", "dft_lib.runner.deps")
+        mine = self.run("python", "-m", "dft_lib.cli", "deps")
         names = {line for line in mine.splitlines() if line and line[0] != " "}
         self.run("dvc", "repro", "-q", "code")
         return set(json.loads(self.run("dvc", "status", "--json"))), names - {"code"}, mine
@@ -187,7 +187,7 @@ class Tree:
 def test_what_an_edit_makes_stale(tmp_path):
     tree = Tree(tmp_path / "a tree")
     tree.run("dvc", "repro", "-q")
-    assert tree.run("python", "-m", "dft_lib.runner.deps") == "everything is up to date\n"
+    assert tree.run("python", "-m", "dft_lib.cli", "deps") == "everything is up to date\n"
 
     tree.edit("src/dft_lib/models/pipelines.py", '"""', '"""Now: ')
     tree.edit("notebooks/02_synthesis.py", "# %% [markdown]\n", "# %% [markdown]\n# Hm.\n")

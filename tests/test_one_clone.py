@@ -79,3 +79,12 @@ def test_a_notebook_of_another_clone_is_told_at_its_first_import(other):
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )  # fmt: skip
     assert done.stderr.splitlines()[-1].startswith(f"ValueError: this is {other}, but")
+
+
+def test_dft_deps_explains_no_other_clone(other):
+    done = subprocess.run(
+        [sys.executable, "-m", "dft_lib.cli", "deps"], cwd=other, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"dft deps: this is {other}, but the code that Python imports")

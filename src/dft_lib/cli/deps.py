@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from dft_lib.repro.paths import require_own_tree
 from dft_lib.runner.deps import explain
 
 
@@ -13,5 +14,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """Return what the command prints."""
-    return explain(arguments.stage)
+    """Return what the command prints.
+
+    Raises
+    ------
+    ValueError
+        With one sentence, in another work tree than this library's, or if a module is missing.
+    """
+    require_own_tree()
+    try:
+        return explain(arguments.stage)
+    except ImportError as error:
+        raise ValueError(str(error)) from error

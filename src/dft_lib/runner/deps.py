@@ -1,4 +1,4 @@
-"""Say why a stage is stale: ``dft deps [STAGE]``, or ``python -m dft_lib.runner.deps``.
+"""Say why a stage is stale: ``dft deps [STAGE]``.
 
 It reads ``dvc.yaml`` and ``dvc.lock`` as DVC does, as far as this project uses them, and hashes
 the files itself: importing DVC takes longer than this takes to answer. What DVC knows of a
@@ -8,11 +8,9 @@ changed, which file of a folder, which value of a parameter.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from functools import cache
@@ -22,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 import yaml
 
 from dft_lib.repro import digests
-from dft_lib.repro.paths import ROOT, enter, show
+from dft_lib.repro.paths import ROOT, show
 from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.runner.code import Listing
 
@@ -71,7 +69,7 @@ def _value(values: Any, dotted: str) -> Any:
     return values
 
 
-class _Lines(yaml.CSafeLoader):
+class _LockLoader(yaml.CSafeLoader):
     """LibYAML with the words of YAML 1.2, as DVC writes: ``no`` is a string, 1e-4 a number."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
@@ -87,7 +85,7 @@ for _tag, _first, _pattern in (
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
     ),
 ):
-    _Lines.add_implicit_resolver(
+    _LockLoader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
     )
 
@@ -106,7 +104,7 @@ def read_lock(path: Path) -> dict[str, Any]:
         return {}
     try:
         with path.open(encoding="utf-8") as stream:
-            return (yaml.load(stream, _Lines) or {}).get("stages", {})
+            return (yaml.load(stream, _LockLoader) or {}).get("stages", {})
     except yaml.YAMLError as error:
         raise ValueError(f"{show(path)} is not valid YAML: `git checkout` it") from error
 
@@ -290,18 +288,3 @@ def explain(stage: str | None = None, root: Path = ROOT) -> str:
     lines = [[name, *(f"  {why}" for why in found[name])] for name in names if name in found]
     text = "\n".join(line for part in lines for line in part)
     return text or f"{stage or 'everything'} is up to date"
-
-
-def main() -> None:
-    """Print why stages are stale."""
-    enter()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", nargs="?", help="a stage, e.g. finetune@dft; by default all")
-    try:
-        print(explain(parser.parse_args().stage))
-    except (ImportError, ValueError, OSError) as error:
-        sys.exit(f"deps: {error}")
-
-
-if __name__ == "__main__":
-    main()
