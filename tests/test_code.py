@@ -268,3 +268,32 @@ def test_a_metric_draws_and_trains_nothing():
     files = code.Listing(digests.library(), CHOSEN).files()
     users = {n for n, lines in files.items() if any("fairness.metrics " in x for x in lines)}
     assert users == {"stages/measure.txt", "stages/figures.txt", "check.txt", "world/report.txt"}
+
+
+def test_memory_knows_changed_files_and_survives_damage(tmp_path):
+    file, kept, read = tmp_path / "a", tmp_path / "memory.json", []
+
+    def make(path):
+        read.append(path)
+        return path.read_text()
+
+    def ask():
+        memory = deps.Memory(kept)
+        value = memory.digest(file, make)
+        memory.keep()
+        return value, len(read)
+
+    file.write_text("one")
+    assert ask() == ("one", 1) and ask() == ("one", 1)
+    file.write_text("two")
+    assert ask() == ("two", 2)
+    for damaged in (
+        "",
+        "{",
+        "[]",
+        '{"code": 1}',
+        kept.read_text().replace('"code": "', '"code": "x'),
+    ):
+        kept.write_text(damaged)
+        assert ask() == ("two", len(read))
+    assert len(read) == 7

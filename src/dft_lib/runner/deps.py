@@ -1,9 +1,9 @@
 """Say why a stage is stale: ``dft deps [STAGE]``.
 
 It reads ``dvc.yaml`` and ``dvc.lock`` as DVC does, as far as this project uses them, and hashes
-the files itself: importing DVC takes longer than this takes to answer. What DVC knows of a
-dependency is one hash; the older content, from DVC's cache, says more: which module of a closure
-changed, which file of a folder, which value of a parameter.
+the files itself, each once as long as it does not change: importing DVC takes longer than this
+takes to answer. What DVC knows of a dependency is one hash; the older content, from DVC's cache,
+says more: which module of a closure changed, which file of a folder, which value of a parameter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import Any, ClassVar, NamedTuple
 import yaml
 
 from dft_lib.repro import digests
-from dft_lib.repro.paths import ROOT, show
+from dft_lib.repro.files import write_text
+from dft_lib.repro.paths import ROOT, SCRATCH, show
 from dft_lib.repro.yaml_files import read_yaml
 from dft_lib.runner.code import Listing
 
@@ -109,6 +110,51 @@ def read_lock(path: Path) -> dict[str, Any]:
         raise ValueError(f"{show(path)} is not valid YAML: `git checkout` it") from error
 
 
+class Memory:
+    """Digests of files that did not change since they were read: as DVC, by time, size and inode.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        Where they are kept; without it, damaged, or written by other code, every file is read.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.code = file, md5_of(Path(digests.__file__)) + md5_of(Path(__file__))
+        self.held: dict[str, list[Any]] = {}
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            if kept["code"] == self.code:
+                self.held = dict(kept["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        self.before = dict(self.held)
+
+    def digest(self, path: Path, make: Callable[[Path], str]) -> str:
+        """Return ``make(path)``, from memory if the file is the same."""
+        about, key = path.stat(), f"{make.__name__} {path}"
+        stamp = [about.st_mtime_ns, about.st_size, about.st_ino]
+        if self.held.get(key, [None])[0] != stamp:
+            self.held[key] = [stamp, make(path)]
+        return self.held[key][1]
+
+    def keep(self) -> None:
+        """Write what was learned."""
+        if self.held != self.before:
+            write_text(self.file, json.dumps({"code": self.code, "files": self.held}))
+
+
+class RememberedCode(digests.Code):
+    """The library, of which only changed files are parsed."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def _digest(self, path: Path, of: Callable[[Path], str]) -> str:
+        return self.memory.digest(path, of)
+
+
 class Study:
     """A work tree, its pipeline, and what its last run left in ``dvc.lock``.
 
@@ -118,10 +164,12 @@ class Study:
         The work tree.
     code : dict
         The lines of every file below ``code/`` as they would be written now.
+    memory : Memory
+        Hashes of files.
     """
 
-    def __init__(self, root: Path, code: Mapping[str, list[str]]) -> None:
-        self.root, self.code = root, code
+    def __init__(self, root: Path, code: Mapping[str, list[str]], memory: Memory) -> None:
+        self.root, self.code, self.memory = root, code, memory
         self.chosen = read_yaml(root / "params.yaml")
         self.stages = stages(read_yaml(root / "dvc.yaml"), self.chosen)
         self.lock = read_lock(root / "dvc.lock")
@@ -216,14 +264,14 @@ class Study:
             folder = sorted(self._folder(there).items())
             entries = [{"md5": md5, "relpath": name} for name, md5 in folder]
             return _md5(json.dumps(entries, sort_keys=True).encode()) + ".dir"
-        return _md5_of(there) if there.exists() else None
+        return self.memory.digest(there, md5_of) if there.exists() else None
 
     def _folder(self, folder: Path) -> dict[str, str]:
         found = {}
         for path in folder.rglob("*"):
             name = path.relative_to(folder)
             if not self.ignored & {*name.parts} and path.is_file():
-                found[name.as_posix()] = _md5_of(path)
+                found[name.as_posix()] = self.memory.digest(path, md5_of)
         return found
 
     @property
@@ -259,7 +307,8 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _md5_of(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """Return a file's MD5, as DVC does."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
 
@@ -279,12 +328,14 @@ def explain(stage: str | None = None, root: Path = ROOT) -> str:
     FileNotFoundError, ValueError
         With one sentence, if there is no such stage or a file cannot be read.
     """
-    code = Listing(digests.library(), read_yaml(root / "params.yaml")).files()
-    study = Study(root, code)
+    memory = Memory(SCRATCH / "deps.json")
+    code = Listing(RememberedCode(memory), read_yaml(root / "params.yaml")).files()
+    study = Study(root, code, memory)
     names = [n for n in study.stages if stage in (None, n, n.partition("@")[0])]
     if not names:
         raise ValueError(f"no stage {stage!r}; there are: {', '.join(study.stages)}")
     found = study.reasons()
+    memory.keep()
     lines = [[name, *(f"  {why}" for why in found[name])] for name in names if name in found]
     text = "\n".join(line for part in lines for line in part)
     return text or f"{stage or 'everything'} is up to date"
