@@ -26,6 +26,13 @@ from dft_lib.study import profiles
 
 CHANGES: dict[str, Callable[[Path], None]] = {}
 LIBRARY = "src/dft_lib"
+METRIC = """\
+        Metric(
+            "largest_deviation",
+            lambda counts, target=None: np.abs(difference(counts, target)).max(-1),
+            0, "1 - 1/K", "the group that is furthest from its share", "an example",
+        ),
+"""
 NOTEBOOK = """\
 # %% [markdown]
 # # 06 Counting
@@ -119,7 +126,7 @@ def comment(root: Path) -> None:
 
 @change
 def recipe(root: Path) -> None:
-    """Fine-tune with noise that has an offset per channel: a module and an arm."""
+    """Fine-tune from weights that are moved a little: a module and an arm."""
     text = (root / LIBRARY / "recipes" / "denoising.py").read_text(encoding="utf-8")
     made = text.replace("pipeline, chosen = job.fresh(), job.settings",
                         "pipeline, chosen = job.fresh(), job.settings\n"
@@ -136,7 +143,7 @@ def recipe(root: Path) -> None:
 
 @change
 def rater(root: Path) -> None:
-    """Rate gender from a smaller picture: a module and an entry."""
+    """Add a copy of a rater under another name: a module and an entry."""
     text = (root / LIBRARY / "raters" / "drawings" / "hog.py").read_text(encoding="utf-8")
     (root / LIBRARY / "raters" / "drawings" / "another.py").write_text(text, encoding="utf-8")
     path = root / LIBRARY / "study" / "raters.yaml"
@@ -156,17 +163,8 @@ def judge(root: Path) -> None:
 def metric(root: Path) -> None:
     """Add the largest deviation of a group: a record."""
     path = root / LIBRARY / "fairness" / "metrics.py"
-    text = path.read_text(encoding="utf-8")
-    start = text.index("        Metric(\n") if "        Metric(\n" in text else None
-    if start is None:
-        raise SystemExit("fairness/metrics.py has no first record: mend this script")
-    record = (
-        '        Metric(\n            "largest_deviation",\n'
-        "            lambda counts, target=None: np.abs(difference(counts, target)).max(-1),\n"
-        '            0, "1 - 1/K", "the group that is furthest from its share", "an example",\n'
-        "        ),  # fmt: skip\n"
-    )
-    path.write_text(text[:start] + record + text[start:], encoding="utf-8")
+    first = '        Metric(\n            "normalized_entropy"'
+    edit(path, first, METRIC + first)
 
 
 @change
