@@ -3,9 +3,10 @@
     python benchmarks/kills.py [--kills 30] [--seed 0] [--arms base,dft]
 
 The smoke profile runs twice in clones of this work tree in a temporary folder: once undisturbed,
-once with a SIGKILL again and again, after a random time, of one of: the kernel, the runner, dvc,
-or the whole process group; `dvc repro` is then started anew. At the end nothing may still run, no
-half file may lie about, and every output must be the undisturbed run's, byte for byte.
+once with SIGKILLs at moments drawn evenly over the study's time (so long stages are hit more
+often), of one of: the kernel, the runner, dvc, or the whole process group; `dvc repro` is then
+started anew. At the end nothing may still run, no half file may lie about, and every output must
+be the undisturbed run's, byte for byte. 20 to 30 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,11 +25,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from dft_lib.repro.paths import ROOT
 from dft_lib.study import profiles
 
+LOG = "scratch-log"
 VICTIMS = ("kernel", "runner", "dvc", "group")
 OUTPUTS = ("synthetic", "real", "models", "evaluation", "runs", "results", "paper/figures")
 
@@ -51,7 +55,7 @@ def environment(clone: Path) -> dict[str, str]:
 
 def start(clone: Path) -> subprocess.Popen[bytes]:
     """Start `dvc repro` in a process group of its own."""
-    log = (clone / "scratch-log").open("ab")
+    log = (clone / LOG).open("ab")
     return subprocess.Popen(
         ["dvc", "repro"], cwd=clone, env=environment(clone), stdout=log, stderr=log,
         start_new_session=True,
@@ -85,33 +89,67 @@ def choose(clone: Path, dvc: subprocess.Popen[bytes], victim: str) -> int | None
     return None
 
 
-def disturb(clone: Path, kills: int, seconds: float, rng: random.Random) -> list[str]:
-    """Kill and start again until `kills` are done, then let the study end; say what was hit."""
+def running(clone: Path, since: int = 0) -> list[str]:
+    """Return the stages that `dvc` said it runs, after so many bytes of its log."""
+    said = (clone / LOG).read_bytes()[since:].decode(errors="replace")
+    return re.findall(r"Running stage '(.+?)'", said)
+
+
+def watch(clone: Path, dvc: subprocess.Popen[bytes]) -> dict[str, float]:
+    """Wait until `dvc` ends; return the seconds of every stage."""
+    began: dict[str, float] = {}
+    while dvc.poll() is None:
+        for name in running(clone):
+            began.setdefault(name, time.monotonic())
+        time.sleep(0.1)
+    ends = [*list(began.values())[1:], time.monotonic()]
+    return {name: end - began[name] for name, end in zip(began, ends, strict=True)}
+
+
+def places(seconds: dict[str, float], kills: int, rng: random.Random) -> list[tuple[str, float]]:
+    """Spread kills over the study: stages and seconds into them, in the order of the study."""
+    ends = np.cumsum(list(seconds.values()))
+    found = []
+    for at in sorted(rng.uniform(0, ends[-1]) for _ in range(kills)):
+        stage = int(np.searchsorted(ends, at))
+        found.append((list(seconds)[stage], at - (ends[stage - 1] if stage else 0)))
+    return found
+
+
+def disturb(clone: Path, planned: list[tuple[str, float]], order: list[str]) -> list[str]:
+    """Kill at every planned place and start again, then let the study end; say what was hit.
+
+    Unfinished work is taken up again, so a stage may be over before its moment comes: then the
+    process is killed where the study is by then.
+    """
     done: list[str] = []
-    for restart in range(10 * kills + 1):
-        dvc = start(clone)
-        if len(done) < kills:
-            wait = rng.uniform(0.5, seconds / max(kills, 1) * 1.5 + 8)
-            deadline = time.monotonic() + wait
-            while time.monotonic() < deadline and dvc.poll() is None:
-                time.sleep(0.05)
-            victim = VICTIMS[(len(done) + restart) % len(VICTIMS)]
-            pid = choose(clone, dvc, victim) if dvc.poll() is None else None
-            if pid is not None:
-                if victim == "group":
-                    os.killpg(pid, signal.SIGKILL)
-                else:
-                    os.kill(pid, signal.SIGKILL)
-                done.append(f"{victim} after {wait:.0f} s")
-                print(f"{len(done):3d} {done[-1]}", flush=True)
-            elif dvc.poll() is None:
-                os.killpg(dvc.pid, signal.SIGKILL)  # it was between two processes
-            if dvc.wait() == 0:
-                return done  # the study ended before it was hit often enough
-            continue
-        if dvc.wait():
-            raise SystemExit(f"dvc repro failed: see {clone}/scratch-log")
-        return done
+    for number, (stage, delay) in enumerate(planned):
+        since = (clone / LOG).stat().st_size if (clone / LOG).exists() else 0
+        dvc, wait = start(clone), None
+        while dvc.poll() is None:
+            now = running(clone, since)
+            if wait is None and now and order.index(now[-1]) >= order.index(stage):
+                wait = time.monotonic() + (delay if now[-1] == stage else 0.5)
+            if wait is not None and time.monotonic() >= wait:
+                break
+            time.sleep(0.05)
+        if dvc.poll() is not None:
+            if dvc.returncode:
+                raise SystemExit(f"dvc repro failed: see {clone / LOG}")
+            break  # the study ended before its last planned places
+        victim = VICTIMS[number % len(VICTIMS)]
+        pid = choose(clone, dvc, victim)
+        if pid is None:  # it is between two processes
+            victim, pid = "group", dvc.pid
+        if victim == "group":
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
+        dvc.wait()
+        done.append(f"{victim} in {now[-1] if now else 'the start'}")
+        print(f"{len(done):3d} {done[-1]}, {delay:.0f} s into it", flush=True)
+    if start(clone).wait():
+        raise SystemExit(f"dvc repro failed: see {clone / LOG}")
     return done
 
 
@@ -133,13 +171,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kills-") as top:
         clones = [make_clone(Path(top) / name / "study", chosen.arms.split(","))
                   for name in ("whole", "killed")]  # fmt: skip
-        began = time.monotonic()
-        if start(clones[0]).wait():
-            print((clones[0] / "scratch-log").read_text(encoding="utf-8")[-3000:])
+        whole_run = start(clones[0])
+        seconds = watch(clones[0], whole_run)
+        if whole_run.returncode:
+            print((clones[0] / LOG).read_text(encoding="utf-8")[-3000:])
             raise SystemExit("the undisturbed study failed")
-        seconds = time.monotonic() - began
-        print(f"undisturbed: {seconds:.0f} s", flush=True)
-        done = disturb(clones[1], chosen.kills, seconds, rng)
+        print(f"undisturbed: {sum(seconds.values()):.0f} s", flush=True)
+        done = disturb(clones[1], places(seconds, chosen.kills, rng), list(seconds))
         time.sleep(5)
         stray = of_clone(clones[1])
         whole, killed = (bytes_of(clone) for clone in clones)
