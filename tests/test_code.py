@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from dft_lib.repro import digests
 from dft_lib.repro.paths import NOTEBOOKS, ROOT
 from dft_lib.repro.yaml_files import read_yaml
-from dft_lib.runner import code, deps
+from dft_lib.runner import code, deps, dvc_files
 
 CHOSEN = read_yaml(ROOT / "params.yaml")
 
@@ -215,30 +215,30 @@ def test_what_an_edit_makes_stale(tmp_path):
 
 
 def test_stages_are_those_of_dvc():
-    found = deps.stages(read_yaml(ROOT / "dvc.yaml"), CHOSEN)
+    found = dvc_files.stages(read_yaml(ROOT / "dvc.yaml"), CHOSEN)
     assert [f"finetune@{arm}" for arm in CHOSEN["arms"]] == [n for n in found if "finetune@" in n]
     assert CHOSEN["base"]["model"] in found["prompts"].deps
     assert not any("$" in text for stage in found.values() for text in stage.deps + stage.outs)
     with pytest.raises(ValueError, match=r"params.yaml has no base\.model"):
-        deps.stages(read_yaml(ROOT / "dvc.yaml"), CHOSEN | {"base": {}})
+        dvc_files.stages(read_yaml(ROOT / "dvc.yaml"), CHOSEN | {"base": {}})
     with pytest.raises(ValueError, match="no stage 'fintune'; there are: code, check"):
         deps.explain("fintune")
 
 
 @pytest.mark.parametrize("name", ["dvc.lock", "world/dvc.lock", "results/full/dvc.lock"])
 def test_a_lock_is_read_as_dvc_reads_it(name):
-    assert deps.read_lock(ROOT / name) == read_yaml(ROOT / name)["stages"] != {}
+    assert dvc_files.read_lock(ROOT / name) == read_yaml(ROOT / name)["stages"] != {}
 
 
 def test_words_of_a_lock(tmp_path):
     values = [1e-4, 1.5e-05, 3, -3.0, "1e-4", "no", "12:30", "007", True, None, "null", "", "é: #"]
     lock = tmp_path / "dvc.lock"
     YAML().dump({"stages": {"a": values}}, lock)
-    read = deps.read_lock(lock)["a"]
+    read = dvc_files.read_lock(lock)["a"]
     assert list(map(repr, read)) == list(map(repr, values))
     lock.write_text("stages: {")
     with pytest.raises(ValueError, match="is not valid YAML"):
-        deps.read_lock(lock)
+        dvc_files.read_lock(lock)
 
 
 def test_an_entry_of_a_rater_belongs_to_those_who_use_it(monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 
 from dft_lib.repro.paths import NOTEBOOKS, ROOT
 from dft_lib.repro.yaml_files import read_yaml
-from dft_lib.runner import deps
+from dft_lib.runner import dvc_files
 from dft_lib.runner.notebook import OF_ALL_ARMS, OF_ONE_ARM
 from dft_lib.study import profiles
 
@@ -48,7 +48,7 @@ def test_stage_declares_what_it_uses(name):
 
 
 def test_what_params_name_is_a_dependency_and_is_there():
-    stages = deps.stages({"stages": PIPELINE}, CHOSEN)
+    stages = dvc_files.stages({"stages": PIPELINE}, CHOSEN)
     for name, stage in stages.items():
         for dep in stage.deps:
             assert dep.startswith(MADE) or (ROOT / dep).exists(), (name, dep)
@@ -66,7 +66,7 @@ def test_what_params_name_is_a_dependency_and_is_there():
 @pytest.mark.parametrize("profile", [p.stem for p in (ROOT / "profiles").glob("*.yaml")])
 def test_profiles_name_files_that_are_there(profile):
     chosen = profiles.merged(profiles.find(profile))
-    for name, stage in deps.stages({"stages": PIPELINE}, chosen).items():
+    for name, stage in dvc_files.stages({"stages": PIPELINE}, chosen).items():
         for dep in stage.deps:
             assert dep.startswith(MADE) or (ROOT / dep).exists(), (name, dep)
 
@@ -75,7 +75,7 @@ def test_the_study_never_rebuilds_the_world():
     """A dependency on an output of world/dvc.yaml would, for hours, in a fresh clone."""
     world = read_yaml(ROOT / "world" / "dvc.yaml")["stages"]
     built = [f"world/{out}" for body in world.values() for out in paths(body["outs"])]
-    used = [d for s in deps.stages({"stages": PIPELINE}, CHOSEN).values() for d in s.deps]
+    used = [d for s in dvc_files.stages({"stages": PIPELINE}, CHOSEN).values() for d in s.deps]
     assert "world/build/report" in built and CHOSEN["real"]["source"] in used
     for dep in used:
         for out in built:
