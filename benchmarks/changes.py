@@ -79,6 +79,44 @@ class Counting(Group):
     images: str
     out: str
 '''
+SHOWN = """\
+# %% [markdown]
+# # 07 Words
+#
+# **Question.** How long are the nouns of the study?
+
+# %%
+from dft_lib.stages.words import longest
+from dft_lib.study.base import Base, smoke_base
+
+# %% tags=["parameters"]
+base = smoke_base()
+
+# %%
+longest(Base.model_validate(base))
+"""
+SHOWN_VERB = '''\
+"""07: how long the nouns are."""
+
+from dft_lib.study import lexicon
+from dft_lib.study.base import Base
+
+
+def longest(base: Base) -> str:
+    """Return the longest noun of the lexicon."""
+    return max(lexicon.load(base.lexicon_folder).professions["profession"], key=len)
+'''
+SHOWN_STAGE = """
+  words:
+    cmd: python -m dft_lib.runner.notebook 07_words
+    params:
+      - base
+    deps:
+      - ${base.lexicon_folder}
+      - code/stages/words.txt
+    outs:
+      - runs/07_words.ipynb
+"""
 STAGE = """
   counting:
     cmd: python -m dft_lib.runner.notebook 06_counting
@@ -182,6 +220,15 @@ def stage(root: Path) -> None:
     params(root, lambda values: values.update(counting=group))
     with (root / "dvc.yaml").open("a", encoding="utf-8") as file:
         file.write(STAGE)
+
+
+@change
+def shown(root: Path) -> None:
+    """Add a stage without parameters of its own, that shows a word: notebook, verb, entry."""
+    (root / "notebooks" / "07_words.py").write_text(SHOWN, encoding="utf-8")
+    (root / LIBRARY / "stages" / "words.py").write_text(SHOWN_VERB, encoding="utf-8")
+    with (root / "dvc.yaml").open("a", encoding="utf-8") as file:
+        file.write(SHOWN_STAGE)
 
 
 @change

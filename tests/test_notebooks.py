@@ -239,3 +239,9 @@ def test_parameters_of_a_plain_papermill(tmp_path):
 def test_unknown_arm():
     with pytest.raises(ValueError, match="no arm 'dfft'; there are: base"):
         notebook.values_for("03_finetune", "dfft", whole.load())
+
+
+def test_a_stage_without_parameters_of_its_own_gets_base_alone():
+    """A notebook that only shows something needs no group in params.yaml."""
+    chosen = whole.load()
+    assert notebook.values_for("07_words", None, chosen) == {"base": chosen.base.model_dump()}

@@ -64,13 +64,17 @@ def declared_parameters(notebook: nbformat.NotebookNode) -> list[str]:
 def values_for(name: str, arm: str | None, chosen: whole.Params) -> dict[str, Any]:
     """Return the values a notebook gets: ``base``, its own group, and its arm or what all show.
 
+    A stage that only shows something has no group: `base` is all that its notebook gets.
+
     Raises
     ------
     ValueError
         If the notebook is about one arm, and there is no such arm.
     """
     group = name.partition("_")[2]
-    values = {"base": chosen.base.model_dump()} | getattr(chosen, group).model_dump()
+    values = {"base": chosen.base.model_dump()}
+    if group in type(chosen).model_fields:
+        values |= getattr(chosen, group).model_dump()
     if group in OF_ALL_ARMS:
         values["arms"] = {k: part(one, ArmShown) for k, one in chosen.arms.items()}
     if group in OF_ONE_ARM:
