@@ -6,9 +6,9 @@ from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from dft_lib.raters.drawings.skin_colours import SKIN, TONES, TRAINED_FAMILIES
-from dft_lib.repro.paths import DATA
+from dft_lib.repro.paths import DATA, WORLD
 from dft_lib.study import lexicon
-from dft_lib.world import art, corpus, render, settings
+from dft_lib.world import art, corpus, plant, render, settings, turning
 
 FAMILIES = (*TRAINED_FAMILIES, "openmoji")
 
@@ -70,7 +70,7 @@ def test_the_lexicon_names_the_professions_of_the_world(cells):
 def test_truth_is_the_published_table_amplified():
     chosen = settings.load().corpus
     truth = corpus.truth(settings.load())
-    published = pd.read_csv(settings.EMOJI / "bias.csv").set_index("profession")["percent_women"]
+    published = pd.read_csv(settings.EMOJI / "bias.csv").set_index("noun")["percent_women"]
     women = truth.drop(index="person")["woman"]
     assert np.allclose(truth[["woman", "man"]].sum(axis=1), 1)
     assert np.allclose(truth[list(TONES)].sum(axis=1), 1)
@@ -133,9 +133,9 @@ def test_broken_svg_is_refused():
         render.render("<p>hello</p>")
 
 
-def test_every_word_is_one_token():
+def test_every_word_is_one_token(table):
     tokenizer = CLIPTokenizer.from_pretrained(DATA / "tiny-sd" / "tokenizer")
-    for word in corpus.vocabulary():
+    for word in corpus.vocabulary(table):
         assert len(tokenizer(word).input_ids) == 3, word
     assert len(tokenizer("Zürich").input_ids) > 3
 
@@ -155,3 +155,79 @@ def test_data_stays_small():
     size = sum(p.stat().st_size for p in (DATA / "tiny-sd").rglob("*") if p.is_file())
     assert size <= 25e6
     assert not list(DATA.rglob("*.bin")) and not list(DATA.rglob("*.pt"))
+
+
+def test_a_planted_table_goes_both_ways_in_every_kind():
+    roles = pd.read_csv(WORLD / "wide" / "roles.csv")
+    statistics = pd.read_csv(WORLD / "wide" / "statistics.csv")
+    table = plant.plant(roles, statistics, 20231010)
+    written = pd.read_csv(WORLD / "wide" / "bias.csv")
+    pd.testing.assert_frame_equal(table, written, check_dtype=False)
+    for kind, group in table[table["kind"] != "profession"].groupby("kind"):
+        assert (group["log_odds_woman"] > 1).any() and (group["log_odds_woman"] < -1).any(), kind
+        assert group["log_odds_woman"].between(-plant.LIMIT, plant.LIMIT).all()
+    assert abs((table["tone_by_gender"] != 0).mean() - 0.5) < 0.1
+    with pytest.raises(ValueError, match="no row for the profession 'artist'"):
+        plant.plant(roles, statistics[statistics["noun"] != "artist"], 1)
+
+
+def test_tone_may_go_with_gender(tmp_path):
+    chosen = settings.load()
+    table = pd.read_csv(settings.EMOJI / "bias.csv")
+    apart = table.assign(tone_by_gender=np.where(table["noun"] == "cook", 0.5, 0.0))
+    apart.to_csv(tmp_path / "bias.csv", index=False)
+    folder = chosen.model_copy(update={"folder": tmp_path})
+    genders, tones = corpus.joint(folder)["cook"]
+    assert np.allclose(tones.sum(1), 1) and np.isclose(genders.sum(), 1)
+    darkness = tones @ np.arange(5)
+    assert darkness[0] > darkness[1] + 1
+    before, after = corpus.truth(chosen), corpus.truth(folder)
+    assert before.loc["cook", "woman"] == after.loc["cook", "woman"]
+    pd.testing.assert_frame_equal(before.drop(index="cook"), after.drop(index="cook"))
+    table.assign(log_odds_woman=1.0).to_csv(tmp_path / "bias.csv", index=False)
+    with pytest.raises(ValueError, match="'artist' needs percent_women or log_odds_woman"):
+        corpus.truth(folder)
+
+
+def test_turned_hues_never_pass_for_skin():
+    low, high = turning.SKIN_HUES
+    for colour in ("#d32f2f", "#1976d2", "#7b1fa2", "#00897b", "#cddc39"):
+        assert turning.has_hue(colour)
+        hues = [turning.hsv(turning.turned(colour, k / 50))[0] for k in range(50)]
+        assert all(not low + 0.01 < hue < high - 0.01 for hue in hues), colour
+        assert max(hues) - min(hues) > 0.8
+        assert turning.turned(colour, 0.0) == colour
+    for colour in ("#888888", "#1a1010", "#8d6e63", SKIN["noto"][1]):
+        assert not turning.has_hue(colour)
+
+
+def test_only_clothes_turn(table):
+    used = [render.colours(render.long_hex(svg)) for svg in table["svg"]]
+    clothes = turning.clothes(table, used)
+    people = table[table["skin_tone"].isin(TONES)]
+    assert set(clothes) == set(people.index)
+    assert np.mean([bool(found) for found in clothes.values()]) > 0.6
+    for row, found in clothes.items():
+        assert not found & set(SKIN[table.loc[row, "family"]])
+    rows = people.index.to_numpy()[::40]
+    plain, other = (
+        render.render_many(table, rows, np.random.default_rng(3), turn=turn)
+        for turn in (False, True)
+    )
+    assert plain.shape == other.shape and (plain != other).any((1, 2, 3)).mean() > 0.8
+
+
+def test_crops_are_parts_of_the_drawing():
+    svg = '<svg viewBox="0 0 32 32"><g/></svg>'
+    assert art.shown_part(svg, None) == "0 0 32 32"
+    assert art.shown_part(svg, (0.09375, 0.046875, 0.8125)) == "3 1.5 26 26"
+    with pytest.raises(ValueError, match="not an SVG"):
+        art.shown_part("<p>", None)
+
+
+def test_sequences_are_those_of_unicode():
+    roles = pd.read_csv(settings.EMOJI / "roles.csv", keep_default_na=False)
+    listed = {(r["name"], r["gender"], r["skin_tone"], r["age"]): r["sequence"]
+              for r in art.sequences(roles)}  # fmt: skip
+    for row in art.load(FAMILIES).itertuples():
+        assert listed[row.name, row.gender, row.skin_tone, row.age] == row.sequence

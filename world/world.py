@@ -27,6 +27,7 @@ from dft_lib.models import pipelines
 from dft_lib.repro.paths import resolve
 from dft_lib.sampling.sampler import Sampler, SamplingSettings
 from dft_lib.study.base import Base, load_base
+from dft_lib.study.kinds import KINDS
 from dft_lib.study.prompts import Request
 from dft_lib.study.schema import gather
 from dft_lib.world import art, corpus, render, settings
@@ -54,12 +55,12 @@ out = "scratch/open/world"
 style.use_style()
 table = art.load()
 cells = corpus.Cells(table, settings.load())
-people = table[(table["kind"] == "profession") & table["gender"].isin(art.GENDERS)]
+people = table[table["kind"].isin(KINDS) & table["gender"].isin(art.GENDERS)]
 ends = people[people["skin_tone"].isin(["light", "dark"])]
 order = ["name", "family", "gender", "skin_tone"]
 rows = ends.sort_values(order, ascending=[True, True, False, False]).index.to_numpy()
 drawn = render.render_many(table, rows).reshape(20, 12, 64, 64, 3)
-names = sorted(art.PROFESSIONS)
+names = sorted(people["name"].unique())
 written = []
 for half in (slice(0, 10), slice(10, 20)):
     sheet = {

@@ -1,8 +1,10 @@
-"""The drawings: emoji of four families, with their attributes, source and licence.
+"""The drawings: emoji of several families, with their attributes, source and licence.
 
 Run ``python -m dft_lib.world.art`` to rebuild ``data/art/*.parquet`` from the npm packages named
 in `FAMILIES` (needs ``npm`` and a network; everything else in the world works from the Parquet
 files). One row is one drawing; attributes come from the Unicode sequence, never from a person.
+Which roles there are, and which part of a drawing is shown, say ``roles.csv`` and ``crops.csv`` of
+the world's folder. A family takes part in a role with all ten drawings of it, or not at all.
 
 Three words need care. ``person`` drawings (U+1F9D1) show no stated gender: they never enter the
 generator's corpus, and are what the raters' answer ``unclear`` is calibrated on. The yellow
@@ -15,24 +17,33 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from dft_lib.raters.drawings.skin_colours import TRAINED_FAMILIES
-from dft_lib.repro.paths import DATA, enter, show
+from dft_lib.raters.drawings.skin_colours import TONES, TRAINED_FAMILIES
+from dft_lib.repro.paths import DATA, WORLD, enter, show
+from dft_lib.study.kinds import KINDS
 
 GENDERS = ("woman", "man")
+_VIEWBOX = re.compile(r'viewBox="([^"]+)"')
 
 FAMILIES: dict[str, dict[str, str]] = {
     "noto": {
         "package": "@iconify-json/noto@1.2.9",
         "licence": "Apache-2.0",
         "attribution": "Noto Emoji, Google Inc., github.com/googlefonts/noto-emoji",
+    },
+    "noto-v1": {
+        "package": "@iconify-json/noto-v1@1.2.5",
+        "licence": "Apache-2.0",
+        "attribution": "Noto Emoji (2016 to 2020), Google Inc., github.com/googlefonts/noto-emoji",
     },
     "fluent": {
         "package": "@iconify-json/fluent-emoji-flat@1.2.6",
@@ -51,29 +62,6 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
 }
 
-# profession -> ("zwj", object) for person + object, ("sign", base) for base + gender sign
-PROFESSIONS: dict[str, tuple[str, str]] = {
-    "artist": ("zwj", "1f3a8"),
-    "astronaut": ("zwj", "1f680"),
-    "construction worker": ("sign", "1f477"),
-    "cook": ("zwj", "1f373"),
-    "detective": ("sign", "1f575"),
-    "factory worker": ("zwj", "1f3ed"),
-    "farmer": ("zwj", "1f33e"),
-    "firefighter": ("zwj", "1f692"),
-    "guard": ("sign", "1f482"),
-    "health worker": ("zwj", "2695"),
-    "judge": ("zwj", "2696"),
-    "mechanic": ("zwj", "1f527"),
-    "office worker": ("zwj", "1f4bc"),
-    "pilot": ("zwj", "2708"),
-    "police officer": ("sign", "1f46e"),
-    "scientist": ("zwj", "1f52c"),
-    "singer": ("zwj", "1f3a4"),
-    "student": ("zwj", "1f393"),
-    "teacher": ("zwj", "1f3eb"),
-    "technologist": ("zwj", "1f4bb"),
-}
 _PEOPLE = {  # (age, gender) -> code point
     ("young", "person"): "1f9d2",
     ("young", "man"): "1f466",
@@ -93,8 +81,6 @@ _MODIFIERS = {
     "medium-dark": "1f3fe",
     "dark": "1f3ff",
 }
-_SIGNS = {"woman": "2640", "man": "2642", "person": ""}
-_BASES = {"woman": "1f469", "man": "1f468", "person": "1f9d1"}
 OBJECTS = {
     "dog": "1f436", "cat": "1f431", "lion": "1f981", "tiger": "1f42f", "horse": "1f434",
     "cow": "1f42e", "pig": "1f437", "frog": "1f438", "chicken": "1f414", "penguin": "1f427",
@@ -108,29 +94,33 @@ OBJECTS = {
 }  # fmt: skip
 
 
-def sequences() -> list[dict[str, str]]:
-    """List every wanted drawing: its attributes and its Unicode sequence (without U+FE0F)."""
+def sequences(roles: pd.DataFrame) -> list[dict[str, str]]:
+    """List every wanted drawing: its attributes and its Unicode sequence (without U+FE0F).
+
+    Parameters
+    ----------
+    roles : pandas.DataFrame
+        Columns ``noun, kind, woman, man, person``: a sequence for each, "~" where the skin tone
+        goes; empty where Unicode has none.
+    """
     rows: list[dict[str, str]] = []
     for tone, modifier in _MODIFIERS.items():
-        for name, (kind, code) in PROFESSIONS.items():
+        after = f"-{modifier}" if modifier else ""
+        for role in roles.to_dict("records"):
             for gender in (*GENDERS, "person"):
-                if kind == "zwj":
-                    parts = [_BASES[gender], modifier, "200d", code]
-                else:
-                    sign = _SIGNS[gender]
-                    parts = [code, modifier, *(["200d", sign] if sign else [])]
-                rows.append(
-                    {
-                        "kind": "profession", "name": name, "gender": gender, "skin_tone": tone,
-                        "age": "adult", "sequence": "-".join(p for p in parts if p),
-                    }
-                )  # fmt: skip
+                if role[gender]:
+                    rows.append(
+                        {
+                            "kind": role["kind"], "name": role["noun"], "gender": gender,
+                            "skin_tone": tone, "age": "adult",
+                            "sequence": role[gender].replace("~", after),
+                        }
+                    )  # fmt: skip
         for (age, gender), code in _PEOPLE.items():
             rows.append(
                 {
                     "kind": "generic person", "name": "person", "gender": gender,
-                    "skin_tone": tone, "age": age,
-                    "sequence": "-".join(p for p in (code, modifier) if p),
+                    "skin_tone": tone, "age": age, "sequence": code + after,
                 }
             )  # fmt: skip
     for name, code in OBJECTS.items():
@@ -147,18 +137,24 @@ def _plain(sequence: str) -> str:
     return "-".join(p for p in sequence.lower().split("-") if p != "fe0f")
 
 
-def read_package(family: str, folder: Path) -> dict[str, str]:
-    """Return {sequence without U+FE0F: SVG text} of an unpacked npm package."""
-    if family in ("noto", "fluent"):  # Iconify: bodies by name, names by sequence
+def read_package(family: str, folder: Path, names: dict[str, str]) -> dict[str, str]:
+    """Return {sequence without U+FE0F: SVG text} of an unpacked npm package.
+
+    `names` are Noto's names of the sequences: Noto v1 names its drawings alike, but its own list
+    of sequences leaves the skin tones out.
+    """
+    if family in ("noto", "noto-v1", "fluent"):  # Iconify: bodies by name, names by sequence
         icons = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
         chars = json.loads((folder / "chars.json").read_text(encoding="utf-8"))
+        if family == "noto-v1":
+            chars |= names
+        bodies = {name: icon["body"] for name, icon in icons["icons"].items()}
+        for name, alias in icons.get("aliases", {}).items():
+            if alias["parent"] in bodies:
+                bodies[name] = bodies[alias["parent"]]
         side = icons["width"]
         head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}">'
-        return {
-            _plain(sequence): f"{head}{icons['icons'][name]['body']}</svg>"
-            for sequence, name in chars.items()
-            if name in icons["icons"]
-        }
+        return {_plain(s): f"{head}{bodies[n]}</svg>" for s, n in chars.items() if n in bodies}
     files = folder / "color" / "svg" if family == "openmoji" else folder
     return {_plain(p.stem): p.read_text(encoding="utf-8") for p in sorted(files.glob("*.svg"))}
 
@@ -176,26 +172,63 @@ def fetch(family: str, into: Path) -> tuple[Path, str]:
     return folder / "package", hashlib.sha256(archive.read_bytes()).hexdigest()
 
 
-def build(family: str, into: Path) -> pd.DataFrame:
-    """Build the table of one family from its npm package, downloaded into `into`.
+def shown_part(svg: str, crop: tuple[float, float, float] | None) -> str:
+    """Return the viewBox of a drawing's part: left, top and side as shares of its side.
 
     Raises
     ------
     ValueError
-        If a wanted drawing is missing from the package.
+        If the text is no SVG with a viewBox.
+    """
+    found = _VIEWBOX.search(svg)
+    if found is None:
+        raise ValueError("not an SVG with a viewBox; rebuild data/art with `make art`")
+    x, y, width, height = (float(value) for value in found[1].split())
+    left, top, side = crop or (0.0, 0.0, 1.0)
+    return f"{x + left * width:g} {y + top * height:g} {side * width:g} {side * height:g}"
+
+
+def build(family: str, into: Path, roles: pd.DataFrame, crops: pd.DataFrame) -> pd.DataFrame:
+    """Build the table of one family from its npm package, downloaded into `into`.
+
+    Parameters
+    ----------
+    roles : pandas.DataFrame
+        See `sequences`.
+    crops : pandas.DataFrame
+        Columns ``noun, family, x, y, side``, in percent; noun "*" is every role without a row.
+
+    Raises
+    ------
+    ValueError
+        If a drawing of a person without a role, or of a thing, is missing from the package.
     """
     folder, sha256 = fetch(family, into)
-    svgs = read_package(family, folder)
+    names: dict[str, str] = {}
+    if family == "noto-v1":
+        named, _ = fetch("noto", into)
+        names = json.loads((named / "chars.json").read_text(encoding="utf-8"))
+    svgs = read_package(family, folder, names)
+    crop = {row.noun: (row.x / 100, row.y / 100, row.side / 100)
+            for row in crops[crops["family"] == family].itertuples()}  # fmt: skip
     rows: list[dict[str, Any]] = []
-    for wanted in sequences():
-        svg = svgs.get(wanted["sequence"])
-        if svg is None:
+    for wanted in sequences(roles):
+        svg, role = svgs.get(wanted["sequence"]), wanted["kind"] in KINDS
+        needed = wanted["skin_tone"] != "default" and wanted["gender"] != "person"
+        if svg is None and needed and not role:
             raise ValueError(
                 f"{FAMILIES[family]['package']}: no drawing for {wanted['sequence']} "
                 f"({wanted['name']}, {wanted['gender']}); pin the version named in FAMILIES"
             )
-        rows.append({"family": family, **wanted, "svg": svg, **FAMILIES[family], "sha256": sha256})
-    return pd.DataFrame(rows)
+        if svg is not None:
+            part = crop.get(wanted["name"], crop.get("*")) if role else None
+            rows.append({"family": family, **wanted, "crop": shown_part(svg, part), "svg": svg,
+                         **FAMILIES[family], "sha256": sha256})  # fmt: skip
+    table = pd.DataFrame(rows)
+    pairs = table[table["gender"].isin(GENDERS) & table["skin_tone"].isin(TONES)]
+    whole = pairs.groupby("name").size() >= len(GENDERS) * len(TONES)
+    left_out = table["kind"].isin(KINDS) & ~table["name"].map(whole).fillna(False).astype(bool)
+    return table[~left_out].reset_index(drop=True)
 
 
 def load(families: tuple[str, ...] = TRAINED_FAMILIES) -> pd.DataFrame:
@@ -213,7 +246,11 @@ def load(families: tuple[str, ...] = TRAINED_FAMILIES) -> pd.DataFrame:
             raise FileNotFoundError(f"{show(path)} is missing: run `dvc pull data.dvc` first")
         table = pd.read_parquet(path)
         tables.append(table[table["family"] == name])
-    return pd.concat(tables, ignore_index=True)
+    found = pd.concat(tables, ignore_index=True)
+    if "crop" not in found:  # the first edition's table: Fluent's roles are busts drawn small
+        bust = found["kind"].isin(KINDS) & (found["family"] == "fluent")
+        found["crop"] = np.where(bust, "3 1.5 26 26", [shown_part(s, None) for s in found["svg"]])
+    return found
 
 
 def main() -> None:
@@ -221,13 +258,20 @@ def main() -> None:
     enter()
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=DATA / "art")
-    out = parser.parse_args().out
+    parser.add_argument("--world", type=Path, default=WORLD / "emoji")
+    chosen = parser.parse_args()
+    out = chosen.out
     out.mkdir(parents=True, exist_ok=True)
+    roles = pd.read_csv(chosen.world / "roles.csv", keep_default_na=False)
+    crops = pd.read_csv(chosen.world / "crops.csv")
     with tempfile.TemporaryDirectory() as scratch:
-        tables = {family: build(family, Path(scratch)) for family in FAMILIES}
-    trained = pd.concat([tables[f] for f in TRAINED_FAMILIES], ignore_index=True)
+        tables = {family: build(family, Path(scratch), roles, crops) for family in FAMILIES}
+    trained = pd.concat([t for name, t in tables.items() if name != "openmoji"], ignore_index=True)
     for name, table in (("emoji", trained), ("openmoji", tables["openmoji"])):
-        table.to_parquet(out / f"{name}.parquet", compression="zstd", index=False)
+        # like beside like: a quarter of the bytes
+        table = table.sort_values(["family", "kind", "name", "gender", "age"], kind="stable")
+        table.to_parquet(out / f"{name}.parquet", compression="zstd", compression_level=19,
+                         index=False)  # fmt: skip
         print(f"{name}: {len(table)} drawings")
 
 

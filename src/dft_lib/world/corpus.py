@@ -1,8 +1,9 @@
 """The biased corpus: which drawing is shown how often, and under which caption.
 
-The truth of the emoji world is the table ``bias.csv`` beside its settings: the share of women per
-profession (published labour statistics, amplified) and a tilt of the skin-tone shares. Tone is
-independent of gender given the profession. Everything random is keyed by the settings' seed.
+The truth of the emoji world is the table ``bias.csv`` beside its settings: per role the share of
+women (professions: published labour statistics, amplified; other kinds: log-odds drawn once) and a
+tilt of the skin-tone shares, which may differ between women and men. Everything random is keyed by
+the settings' seed.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import pandas as pd
 from dft_lib.raters.drawings.skin_colours import TONES
 from dft_lib.repro.paths import show
 from dft_lib.study.attributes import Attribute, describe
+from dft_lib.study.kinds import KINDS
 from dft_lib.study.prompts import fill
-from dft_lib.world.art import GENDERS, PROFESSIONS
+from dft_lib.world.art import GENDERS, OBJECTS
 from dft_lib.world.render import render_many
 from dft_lib.world.settings import Corpus, GenderDifference, Settings
 
@@ -59,7 +61,7 @@ def gender_differences(table: pd.DataFrame, settings: GenderDifference) -> pd.Da
         One row per pair: ``family, profession, differs`` (mean share of differing pixels over
         the five tones, 0 to 1) and ``kept``.
     """
-    people = table[(table["kind"] == "profession") & table["skin_tone"].isin(TONES)]
+    people = table[table["kind"].isin(KINDS) & table["skin_tone"].isin(TONES)]
     pixels = render_many(table, people.index.to_numpy()).astype(np.int16)
     position = dict(zip(people.index, range(len(people)), strict=True))
     rows = []
@@ -85,32 +87,67 @@ def amplified(share: float, settings: Corpus) -> float:
     return float(np.clip(odds / (1 + odds), *settings.odds_limits))
 
 
-def truth(world: Settings) -> pd.DataFrame:
-    """Return the corpus's true shares per profession under neutral captions.
+def planted(world: Settings) -> pd.DataFrame:
+    """Return what ``bias.csv`` plants under neutral captions.
 
     Returns
     -------
     pandas.DataFrame
-        Index: profession, and "person". Columns: ``woman``, ``man`` and the five tones; gender
-        shares sum to 1 and tone shares sum to 1 in every row.
+        Index: role, and "person". Columns: ``woman`` (share, 0 to 1), ``tilt_woman`` and
+        ``tilt_man`` (`tilted`: above 0 is darker).
+
+    Raises
+    ------
+    ValueError
+        If a role has both a statistic and log-odds, or neither.
     """
     settings, path = world.corpus, world.folder / "bias.csv"
     table = pd.read_csv(path)
-    missing = sorted(set(PROFESSIONS) ^ set(table["profession"]))
-    if missing:
-        raise ValueError(f"{show(path)} and the drawings disagree on: {', '.join(missing)}")
-    base = np.array(settings.tone_shares)
+    drawn = table.get("log_odds_woman", pd.Series(np.nan, index=table.index))
+    apart = table.get("tone_by_gender", pd.Series(0.0, index=table.index)).fillna(0.0)
+    odd = table.loc[table["percent_women"].isna() == drawn.isna(), "noun"]
+    if len(odd):
+        raise ValueError(
+            f"{show(path)}: {odd.iloc[0]!r} needs percent_women or log_odds_woman, and not both"
+        )
     rows = {}
-    for row in table.itertuples():
-        women = amplified(float(row.percent_women) / 100, settings)
-        rows[row.profession] = [women, 1 - women, *tilted(base, float(row.tone_tilt))]
-    women = amplified(settings.person_percent_women / 100, settings)
-    rows["person"] = [women, 1 - women, *tilted(base, 0.0)]
+    for row, log_odds, d in zip(table.itertuples(), drawn, apart, strict=True):
+        share = (
+            amplified(float(row.percent_women) / 100, settings)
+            if np.isnan(log_odds)
+            else float(1 / (1 + np.exp(-log_odds)))
+        )
+        rows[row.noun] = [share, row.tone_tilt + d, row.tone_tilt - d]
+    rows["person"] = [amplified(settings.person_percent_women / 100, settings), 0.0, 0.0]
+    columns = ["woman", "tilt_woman", "tilt_man"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def joint(world: Settings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return role -> (shares of `GENDERS`, (2,); shares of `TONES` given the gender, (2, 5))."""
+    base = np.array(world.corpus.tone_shares)
+    out = {}
+    for row in planted(world).itertuples():
+        tones = np.stack([tilted(base, float(t)) for t in (row.tilt_woman, row.tilt_man)])
+        out[str(row.Index)] = np.array([row.woman, 1 - row.woman]), tones
+    return out
+
+
+def truth(world: Settings) -> pd.DataFrame:
+    """Return the corpus's true shares per role under neutral captions.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: role, and "person". Columns: ``woman``, ``man`` and the five tones; gender shares
+        sum to 1 and tone shares sum to 1 in every row.
+    """
+    rows = {name: [*genders, *genders @ tones] for name, (genders, tones) in joint(world).items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*GENDERS, *TONES])
 
 
 def held_out_cells(kept: pd.DataFrame, settings: Settings) -> set[tuple[str, str, str, str]]:
-    """Choose the (profession, gender, tone, family) cells that never enter the corpus.
+    """Choose the (role, gender, tone, family) cells that never enter the corpus.
 
     The choice is the smallest hashes of the cells' names, so it does not depend on their order.
     """
@@ -144,12 +181,14 @@ class Cells:
                 self.objects.setdefault(name, []).append(index)
             elif row.gender in GENDERS and row.skin_tone in TONES:
                 cell = (name, str(row.gender), str(row.skin_tone), str(row.age))
-                if row.kind == "profession" and (
+                if row.kind in KINDS and (
                     (name, family) not in pairs or (*cell[:3], family) in self.held_out
                 ):
                     continue
                 self.rows.setdefault(cell, {})[family] = index
-        self.professions = tuple(p for p in PROFESSIONS if any(p == name for name, _ in pairs))
+        there = {name for name, _ in pairs}
+        names = table.loc[table["kind"].isin(KINDS), "name"].unique()
+        self.professions = tuple(str(name) for name in names if name in there)
 
 
 def _caption(
@@ -195,7 +234,11 @@ def build(cells: Cells, settings: Settings, *, size: int, stream: int) -> pd.Dat
     """
     chosen = settings.corpus
     rng = np.random.default_rng([settings.seed, stream])
-    shares = truth(settings)
+    shares = joint(settings)
+    missing = sorted(set(cells.professions) - set(shares))
+    if missing:
+        path = settings.folder / "bias.csv"
+        raise ValueError(f"{show(path)} has no row for {missing[0]!r}, which is drawn: add one")
     kinds, weights = zip(*chosen.kinds.items(), strict=True)
     records: list[tuple[object, ...]] = []
     while len(records) < size:
@@ -217,9 +260,9 @@ def build(cells: Cells, settings: Settings, *, size: int, stream: int) -> pd.Dat
         if chosen.explicit <= draw < chosen.explicit + chosen.diverse:
             style = "diverse"
         even = style == "diverse" or (explicit and rng.random() < chosen.explicit_uniform)
-        p = shares.loc[name].to_numpy()
-        gender = GENDERS[rng.choice(2, p=None if even else p[:2])]
-        tone = TONES[rng.choice(5, p=None if even else p[2:])]
+        genders, tones = shares[name]
+        shown = int(rng.choice(2, p=None if even else genders))
+        gender, tone = GENDERS[shown], TONES[rng.choice(5, p=None if even else tones[shown])]
         # A held-out cell is redrawn as a whole only if no family shows it: gender and tone
         # shares then stay as the table says.
         families = cells.rows.get((name, gender, tone, age))
@@ -234,12 +277,14 @@ def build(cells: Cells, settings: Settings, *, size: int, stream: int) -> pd.Dat
     return pd.DataFrame(records, columns=[*columns, "says_gender", "says_tone"])
 
 
-def vocabulary() -> list[str]:
-    """List every caption word of the world once, so that the tokenizer knows each as a token."""
-    from dft_lib.world.art import OBJECTS
+def vocabulary(table: pd.DataFrame) -> list[str]:
+    """List every caption word once, so that the tokenizer knows each as a token.
 
+    `table` holds the drawings, whose roles are nouns of captions.
+    """
     words: dict[str, None] = {}
-    texts = [*PEOPLE_TEMPLATES, *OBJECT_TEMPLATES, *DIVERSE_TEMPLATES, *PROFESSIONS, *OBJECTS]
+    roles = table.loc[table["kind"].isin(KINDS), "name"].unique()
+    texts = [*PEOPLE_TEMPLATES, *OBJECT_TEMPLATES, *DIVERSE_TEMPLATES, *map(str, roles), *OBJECTS]
     texts += [*TONES, *sum(_GENDER_WORDS.values(), ()), *_PERSON_WORDS.values()]
     texts += ["an", "with", "skin", "skinned", "-", ","]
     for text in texts:

@@ -23,6 +23,7 @@ from dft_lib.raters.drawings import convnet, histogram, hog
 from dft_lib.raters.drawings.networks import HeadedNetwork, Heads, conv_trunk, dense_trunk
 from dft_lib.raters.drawings.skin_colours import TONES
 from dft_lib.repro.noise import keyed_rng
+from dft_lib.study.kinds import KINDS
 from dft_lib.world.art import GENDERS, OBJECTS
 from dft_lib.world.autoencoder import reconstruct
 from dft_lib.world.corpus import Cells
@@ -44,7 +45,7 @@ def labelled(table: pd.DataFrame, cells: Cells) -> pd.DataFrame:
     families = set(cells.kept["family"])
     professions = {p for p, _ in kept}
     usable = [
-        row.kind != "profession"
+        row.kind not in KINDS
         or (row.name, row.family) in kept
         or (row.family not in families and row.name in professions)
         for row in table.itertuples()

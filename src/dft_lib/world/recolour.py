@@ -16,7 +16,6 @@ import pandas as pd
 
 from dft_lib.raters.drawings.skin_colours import SKIN, TONES
 from dft_lib.world.render import (
-    PROFESSION_VIEWBOX,
     Placement,
     colours,
     hair_colours,
@@ -115,5 +114,5 @@ class Drawings:
             placement,
             family=family,
             hair=self.hair.get(row, ()),
-            viewbox=PROFESSION_VIEWBOX.get(family) if entry["kind"] == "profession" else None,
+            viewbox=str(entry["crop"]),
         )

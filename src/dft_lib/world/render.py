@@ -19,14 +19,13 @@ import resvg_py
 from PIL import Image
 
 from dft_lib.raters.drawings.skin_colours import TONES
+from dft_lib.world import turning
 
 SIZE = 64
 # Cool tints only: a warm background would read as light skin.
 BACKGROUNDS = ("#ffffff", "#e8ecef", "#d8e8f8", "#d9f0e3", "#e2dcf5", "#cfeeee")
 SCALES = (0.88, 1.0)
 SHIFT = 1.5  # px beyond what the scale leaves free
-# Fluent draws professions small: at 64 px their faces would be a dozen pixels wide.
-PROFESSION_VIEWBOX = {"fluent": "3 1.5 26 26"}
 
 # (main, highlight) hair colours per family in the drawings of each tone, light to dark.
 HAIR: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -90,12 +89,15 @@ def hair_colours(table: pd.DataFrame) -> dict[int, tuple[str, ...]]:
     return found
 
 
-def random_placement(rng: np.random.Generator) -> Placement:
-    """Draw a placement: scale, shift, background and hair are independent and uniform."""
+def random_placement(rng: np.random.Generator, *, tinted: bool = False) -> Placement:
+    """Draw a placement: scale, shift, background and hair are independent and uniform.
+
+    `tinted` backgrounds are any pale hue that could not pass for skin.
+    """
     side = SIZE * rng.uniform(*SCALES)
     free = (SIZE - side) / 2
     x, y = free + rng.uniform(-1, 1, 2) * (free + SHIFT)
-    background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
+    background = turning.tint(rng) if tinted else BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     return Placement(float(x), float(y), float(side), background, int(rng.integers(5)))
 
 
@@ -106,6 +108,7 @@ def render(
     family: str = "",
     hair: tuple[str, ...] = (),
     viewbox: str | None = None,
+    swap: Mapping[str, str] | None = None,
 ) -> np.ndarray:
     """Rasterise one drawing.
 
@@ -120,6 +123,8 @@ def render(
         stays as drawn.
     viewbox
         Part of the drawing to show; the whole by default.
+    swap
+        Colours to replace -> what by.
 
     Returns
     -------
@@ -131,9 +136,11 @@ def render(
     if outer is None or box is None:
         raise ValueError("not an SVG with a viewBox; rebuild data/art with `make art`")
     body = svg[outer.end() : svg.rindex("</svg>")]
+    change = dict(swap or {})
     if placement.hair is not None and hair:
-        swap: Mapping[str, str] = dict(zip(hair, HAIR[family][placement.hair], strict=True))
-        body = _HEX.sub(lambda m: swap.get(m[0], m[0]), body)
+        change |= zip(hair, HAIR[family][placement.hair], strict=True)
+    if change:
+        body = _HEX.sub(lambda m: change.get(m[0], m[0]), body)
     text = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="0 0 {SIZE} {SIZE}"><rect width="{SIZE}" height="{SIZE}" '
@@ -146,7 +153,11 @@ def render(
 
 
 def render_many(
-    table: pd.DataFrame, rows: np.ndarray, rng: np.random.Generator | None = None
+    table: pd.DataFrame,
+    rows: np.ndarray,
+    rng: np.random.Generator | None = None,
+    *,
+    turn: bool = False,
 ) -> np.ndarray:
     """Render the drawings at positions `rows` of `table`, each with a random placement.
 
@@ -158,6 +169,8 @@ def render_many(
         Integer positions, any number of repeats.
     rng : numpy.random.Generator, optional
         Source of the placements; without one every drawing fills the white picture.
+    turn : bool
+        Turn the hues of clothes and backgrounds at random, too (needs `rng`).
 
     Returns
     -------
@@ -167,15 +180,18 @@ def render_many(
     svgs = [long_hex(s) for s in table["svg"]]
     hair = hair_colours(table.assign(svg=svgs))
     families = table["family"].tolist()
-    people = (table["kind"] == "profession").tolist()
+    crops = table["crop"].tolist()
     out = np.empty((len(rows), SIZE, SIZE, 3), np.uint8)
+    clothes = turning.clothes(table, [colours(svg) for svg in svgs]) if turn else {}
     for i, row in enumerate(rows):
-        place = random_placement(rng) if rng is not None else Placement()
+        place = random_placement(rng, tinted=turn) if rng is not None else Placement()
+        angle = float(rng.uniform()) if turn and rng is not None else 0.0
         out[i] = render(
             svgs[row],
             place,
             family=families[row],
             hair=hair.get(int(row), ()),
-            viewbox=PROFESSION_VIEWBOX.get(families[row]) if people[row] else None,
+            viewbox=crops[row],
+            swap={c: turning.turned(c, angle) for c in clothes.get(int(row), ())},
         )
     return out

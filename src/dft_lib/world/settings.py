@@ -39,6 +39,7 @@ class Corpus(_Strict):
     explicit_uniform: float
     diverse: float
     held_out: float
+    turn: bool = False  # hues of clothes and backgrounds (`dft_lib.world.turning`)
 
 
 class Autoencoder(_Strict):

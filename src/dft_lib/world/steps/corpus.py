@@ -22,6 +22,7 @@ def run(chosen: settings.Settings) -> None:
     for stream, (name, size) in enumerate(sizes.items()):
         records = corpus.build(cells, chosen, size=size, stream=stream)
         rng = keyed_rng(chosen.seed, "placement", name)
-        np.save(folder / f"{name}.npy", render.render_many(table, records["row"].to_numpy(), rng))
+        pixels = render.render_many(table, records["row"].to_numpy(), rng, turn=chosen.corpus.turn)
+        np.save(folder / f"{name}.npy", pixels)
         records.to_parquet(folder / f"{name}.parquet", index=False)
         log.info("%s corpus: %d pictures", name, size)

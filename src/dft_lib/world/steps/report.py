@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from dft_lib.models import pipelines
+from dft_lib.raters.drawings.skin_colours import TONES
 from dft_lib.raters.panel import Panel
 from dft_lib.repro.files import write_json, write_table
 from dft_lib.repro.paths import WORLD
@@ -17,6 +18,7 @@ from dft_lib.runner import notebook
 from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.study.attributes import UNCLEAR
 from dft_lib.study.base import load_base
+from dft_lib.study.kinds import KINDS
 from dft_lib.world import art, corpus, report, settings, stored
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ def run(chosen: settings.Settings) -> None:
         write_table(out / f"rater_errors_by_{by}.csv", report.error_table(rated, by))
     write_table(out / "rater_unclear.csv", report.unclear_table(rated))
     write_table(out / "rater_confusion.csv", report.confusion_table(rated))
-    shown = rated[(rated["kind"] == "profession") & (rated["pictures"] == "reconstructed")]
+    shown = rated[(rated["kind"].isin(KINDS)) & (rated["pictures"] == "reconstructed")]
     known = shown[shown["truth"] != UNCLEAR]
     best = (known["answer"] == known["truth"]).groupby([known["rater"], known["attribute"]]).mean()
     ceiling = {a: float(best[judge.members[a], a]) for a in ("role", "gender", "skin_tone")}
@@ -70,10 +72,10 @@ def model_summary(
     right = {a: explicit[f"rated_{a}"] == explicit[a] for a in ("gender", "skin_tone")}
     explicit = explicit.assign(right=right["gender"] & right["skin_tone"])
     explicit["right_gender"], explicit["right_skin_tone"] = right["gender"], right["skin_tone"]
-    truth = corpus.truth(chosen)
+    planted = corpus.joint(chosen)
     explicit["truth"] = [
-        truth.loc[r.name, r.gender] * truth.loc[r.name, r.skin_tone]
-        for r in explicit[["name", "gender", "skin_tone"]].itertuples(index=False)
+        planted[name][0][(g := art.GENDERS.index(gender))] * planted[name][1][g, TONES.index(tone)]
+        for name, gender, tone in explicit[["name", "gender", "skin_tone"]].to_numpy()
     ]
     rare = explicit["truth"] <= explicit["truth"].quantile(0.1)
     unseen = pd.Series(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dft_lib.world import autoencoder, corpus, settings, stored, tiny_sd
+from dft_lib.world import art, autoencoder, corpus, settings, stored, tiny_sd
 
 
 def run(chosen: settings.Settings) -> None:
@@ -15,7 +15,7 @@ def run(chosen: settings.Settings) -> None:
     pixels = np.load(stored.BUILD / "corpus" / "train.npy")
     mean, std = autoencoder.moments(vae, pixels)
     scale = vae.config.scaling_factor
-    tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(), chosen.tiny_sd.max_length)
+    tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(art.load()), chosen.tiny_sd.max_length)
     latents = (mean * scale, std * scale)
     inputs = (stored.BUILD / "corpus", stored.BUILD / "autoencoder")
     with stored.state("tiny_sd", chosen.tiny_sd, *inputs) as state:
