@@ -32,6 +32,7 @@ from dft_lib.repro.paths import DATA, WORLD, enter, show
 from dft_lib.study.kinds import KINDS
 
 GENDERS = ("woman", "man")
+NO_ROLE = ("generic person", "object")  # kinds of drawing that every family must have
 _VIEWBOX = re.compile(r'viewBox="([^"]+)"')
 
 FAMILIES: dict[str, dict[str, str]] = {
@@ -213,7 +214,7 @@ def build(family: str, into: Path, roles: pd.DataFrame, crops: pd.DataFrame) -> 
             for row in crops[crops["family"] == family].itertuples()}  # fmt: skip
     rows: list[dict[str, Any]] = []
     for wanted in sequences(roles):
-        svg, role = svgs.get(wanted["sequence"]), wanted["kind"] in KINDS
+        svg, role = svgs.get(wanted["sequence"]), wanted["kind"] not in NO_ROLE
         needed = wanted["skin_tone"] != "default" and wanted["gender"] != "person"
         if svg is None and needed and not role:
             raise ValueError(
@@ -227,7 +228,7 @@ def build(family: str, into: Path, roles: pd.DataFrame, crops: pd.DataFrame) -> 
     table = pd.DataFrame(rows)
     pairs = table[table["gender"].isin(GENDERS) & table["skin_tone"].isin(TONES)]
     whole = pairs.groupby("name").size() >= len(GENDERS) * len(TONES)
-    left_out = table["kind"].isin(KINDS) & ~table["name"].map(whole).fillna(False).astype(bool)
+    left_out = ~table["kind"].isin(NO_ROLE) & ~table["name"].map(whole).fillna(False).astype(bool)
     return table[~left_out].reset_index(drop=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from dft_lib.world.art import GENDERS, OBJECTS
 from dft_lib.world.render import render_many
 from dft_lib.world.settings import Corpus, GenderDifference, Settings
 
+LEAST_FAMILIES = 3  # in which a role must be drawn readably
 PEOPLE_TEMPLATES = (
     "{a}", "{a}", "{}", "a photo of {a}", "a picture of {a}", "a portrait of {a}",
     "a drawing of {a}", "a photo of the face of {a}", "one {}",
@@ -73,6 +75,31 @@ def gender_differences(table: pd.DataFrame, settings: GenderDifference) -> pd.Da
         differs = float(np.mean(shares))
         rows.append((family, profession, differs, differs >= settings.threshold))
     return pd.DataFrame(rows, columns=["family", "profession", "differs", "kept"])
+
+
+def readable_pairs(path: Path, threshold: float) -> pd.DataFrame:
+    """Choose the (family, role) pairs whose gender is read right often enough in grey.
+
+    A role stays only if it stays in `readable.LEAST_FAMILIES` trained families.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A table of `dft_lib.world.readable`.
+    threshold : float
+        Least share of pictures read right, 0 to 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `gender_differences`; ``differs`` is the share read right.
+    """
+    table = pd.read_csv(path).rename(columns={"noun": "profession", "right": "differs"})
+    table = table[table["kind"].isin(KINDS) & (table["family"] != "openmoji")]
+    good = table["differs"] >= threshold
+    families = good.groupby(table["profession"]).transform("sum")
+    kept = table.assign(kept=good & (families >= LEAST_FAMILIES))
+    return kept[["family", "profession", "differs", "kept"]].reset_index(drop=True)
 
 
 def tilted(shares: np.ndarray, tilt: float) -> np.ndarray:
@@ -168,7 +195,12 @@ class Cells:
     """Index of the drawings that may enter the corpus, by what they show."""
 
     def __init__(self, table: pd.DataFrame, settings: Settings) -> None:
-        self.kept = gender_differences(table, settings.gender_difference)
+        readable = settings.folder / "readable.csv"
+        self.kept = (
+            readable_pairs(readable, settings.gender_difference.readable)
+            if readable.exists()
+            else gender_differences(table, settings.gender_difference)
+        )
         self.held_out = held_out_cells(self.kept, settings)
         pairs = set(self.kept.loc[self.kept["kept"], ["profession", "family"]].itertuples(
             index=False, name=None
@@ -250,7 +282,7 @@ def build(cells: Cells, settings: Settings, *, size: int, stream: int) -> pd.Dat
             records.append((row, text, "object", name, "none", "none", "none", False, False))
             continue
         name, age = "person", "adult"
-        if kind == "profession":
+        if kind == "role":
             name = cells.professions[rng.integers(len(cells.professions))]
         else:
             age = ("adult", "adult", "young", "old")[rng.integers(4)]

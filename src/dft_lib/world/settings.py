@@ -19,10 +19,15 @@ class _Strict(BaseModel):
 
 
 class GenderDifference(_Strict):
-    """When woman and man count as drawn alike."""
+    """When woman and man count as drawn alike.
+
+    By the share of differing pixels; or, where the world's folder has ``readable.csv``, by how
+    often a classifier in grey that never saw a (family, role) pair reads its gender right.
+    """
 
     level: int
     threshold: float
+    readable: float = 0.9
 
 
 class Corpus(_Strict):
@@ -33,7 +38,7 @@ class Corpus(_Strict):
     odds_power: float
     odds_limits: tuple[float, float]
     tone_shares: tuple[float, float, float, float, float]
-    kinds: dict[Literal["profession", "generic person", "object"], float]
+    kinds: dict[Literal["role", "generic person", "object"], float]
     person_percent_women: float
     explicit: float
     explicit_uniform: float
