@@ -66,11 +66,15 @@ class Cycle(_Strict):
     leaves the distribution *within* each style, and so the bias under neutral captions, alone.
     `explicit_guidance` above 1 makes explicit captions, and only these, learn what the model of
     the cycle's start predicts for them at that scale (Meng et al. 2023, arXiv 2210.03142).
+    Below the timestep `agree_below` the captioned and the empty branch (half of the pictures each)
+    learn the same: what the model of the cycle's start predicts under the caption. Guidance then
+    changes nothing where the picture is settled and only colours can still be pushed.
     """
 
     steps: int
     high_noise: float = 0.0
     explicit_guidance: float = 1.0
+    agree_below: int = 0
     weights: dict[Literal["neutral", "explicit", "diverse", "object"], float] = {}
 
 
