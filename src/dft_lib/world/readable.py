@@ -36,7 +36,7 @@ from dft_lib.world.render import render_many
 
 log = logging.getLogger(__name__)
 PLACEMENTS = 6
-EPOCHS = 8
+EPOCHS = 7
 BATCH = 128
 LEARNING_RATE = 3e-3
 SMOOTH = 0.02  # of the labels: no drawing is certain

@@ -1,9 +1,9 @@
 """Hues of clothes and tools turned at random, so that a colour says nothing about gender.
 
 In most emoji families women wear purple or red and men blue or teal. Which colours may turn is
-read off the art itself: those that a drawing's five skin tones share, that are no part of a face
-(seldom among the drawings of a family), and that could not pass for skin or brown hair. Colours
-change in the SVG, before rasterising, so edges blend as in any other picture.
+read off the art itself: those that a drawing's five skin tones share, but for lips and tongues,
+and for what could pass for skin, brown hair or wood. Colours change in the SVG, before rasterising,
+so edges blend as in any other picture.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.raters.drawings.skin_colours import TONES
-from dft_lib.study.kinds import KINDS
 
 SATURATED = 0.25  # HSV saturation and value below which a colour has no hue to turn
 SKIN_HUES = (0.02, 0.14)  # share of the circle, 7 to 50 degrees: skin, brown hair, wood
-FREQUENT = 0.3  # a colour in more than this share of a family's roles belongs to faces
+MOUTHS = {"fluent": {"#f92f60"}, "twemoji": {"#df1f32"}}  # the other families' are brown
 
 
 def hsv(colour: str) -> tuple[float, float, float]:
@@ -70,16 +69,9 @@ def clothes(table: pd.DataFrame, used: Sequence[set[str]]) -> dict[int, set[str]
         Their colours (`render.colours`).
     """
     found: dict[int, set[str]] = {}
-    for _, drawn in table[table["skin_tone"].isin(TONES)].groupby("family"):
-        roles = drawn[drawn["kind"].isin(KINDS)]
-        used_by: dict[str, set[str]] = {}
-        for row in roles.itertuples():
-            for colour in used[int(row.Index)]:
-                used_by.setdefault(colour, set()).add(str(row.name))
-        many = FREQUENT * roles["name"].nunique()
-        faces = {colour for colour, names in used_by.items() if len(names) > many}
-        for _, group in drawn.groupby(["name", "gender", "age"]):
-            shared = set.intersection(*(used[int(i)] for i in group.index))
-            mine = {colour for colour in shared - faces if has_hue(colour)}
-            found |= {int(i): mine for i in group.index}
+    people = table[table["skin_tone"].isin(TONES)]
+    for (family, *_), group in people.groupby(["family", "name", "gender", "age"]):
+        shared = set.intersection(*(used[int(i)] for i in group.index))
+        mine = {colour for colour in shared - MOUTHS.get(str(family), set()) if has_hue(colour)}
+        found |= {int(i): mine for i in group.index}
     return found
