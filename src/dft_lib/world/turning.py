@@ -2,8 +2,8 @@
 
 In most emoji families women wear purple or red and men blue or teal. Which colours may turn is
 read off the art itself: those that a drawing's five skin tones share, but for lips and tongues,
-and for what could pass for skin, brown hair or wood. Colours change in the SVG, before rasterising,
-so edges blend as in any other picture.
+and for what could pass for skin, brown hair or wood. Colours change in the SVG, before drawing, so
+edges blend as in any other picture.
 """
 
 from __future__ import annotations
