@@ -8,7 +8,7 @@ from transformers import CLIPTokenizer
 from dft_lib.raters.drawings.skin_colours import SKIN, TONES, TRAINED_FAMILIES
 from dft_lib.repro.paths import DATA, WORLD
 from dft_lib.study import lexicon
-from dft_lib.world import art, corpus, plant, render, settings, turning
+from dft_lib.world import art, corpus, plant, readable, render, settings, turning
 
 FAMILIES = (*TRAINED_FAMILIES, "openmoji")
 
@@ -231,3 +231,17 @@ def test_sequences_are_those_of_unicode():
               for r in art.sequences(roles)}  # fmt: skip
     for row in art.load(FAMILIES).itertuples():
         assert listed[row.name, row.gender, row.skin_tone, row.age] == row.sequence
+
+
+def test_roles_stay_where_gender_can_be_read():
+    path = WORLD / "wide" / "readable.csv"
+    kept = corpus.readable_pairs(path, 0.9).query("kept")
+    families = kept.groupby("profession").size()
+    assert len(families) >= 36 and (families >= 3).all()
+    together = kept.sort_values("differs", ascending=False).groupby("profession")["differs"]
+    assert (together.apply(lambda shares: shares.head(3).mean()) >= 0.9).all()
+    assert not {"elf", "turban wearer", "astronaut"} & set(families.index)
+    counted = readable.curve(pd.read_csv(path)).set_index("threshold")
+    assert counted.loc[0.9, "together"] == len(families)
+    assert (counted["each"] <= counted["together"]).all()
+    assert counted["together"].is_monotonic_decreasing

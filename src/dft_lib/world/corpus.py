@@ -24,7 +24,7 @@ from dft_lib.world.art import GENDERS, OBJECTS
 from dft_lib.world.render import render_many
 from dft_lib.world.settings import Corpus, GenderDifference, Settings
 
-LEAST_FAMILIES = 3  # in which a role must be drawn readably
+LEAST_FAMILIES = 3  # that draw a role, readably together
 PEOPLE_TEMPLATES = (
     "{a}", "{a}", "{}", "a photo of {a}", "a picture of {a}", "a portrait of {a}",
     "a drawing of {a}", "a photo of the face of {a}", "one {}",
@@ -80,7 +80,8 @@ def gender_differences(table: pd.DataFrame, settings: GenderDifference) -> pd.Da
 def readable_pairs(path: Path, threshold: float) -> pd.DataFrame:
     """Choose the (family, role) pairs whose gender is read right often enough in grey.
 
-    A role stays only if it stays in `readable.LEAST_FAMILIES` trained families.
+    A role stays if it is read right in its `LEAST_FAMILIES` most readable trained families
+    together, at least as often as `threshold`; with it stay those, and what is as readable alone.
 
     Parameters
     ----------
@@ -96,9 +97,12 @@ def readable_pairs(path: Path, threshold: float) -> pd.DataFrame:
     """
     table = pd.read_csv(path).rename(columns={"noun": "profession", "right": "differs"})
     table = table[table["kind"].isin(KINDS) & (table["family"] != "openmoji")]
-    good = table["differs"] >= threshold
-    families = good.groupby(table["profession"]).transform("sum")
-    kept = table.assign(kept=good & (families >= LEAST_FAMILIES))
+    ranked = table.sort_values(["differs", "family"], ascending=[False, True])
+    place = ranked.groupby("profession").cumcount().reindex(table.index)
+    best = table[place < LEAST_FAMILIES].groupby("profession")["differs"].agg(["mean", "size"])
+    stays = (best["mean"] >= threshold) & (best["size"] == LEAST_FAMILIES)
+    own = (place < LEAST_FAMILIES) | (table["differs"] >= threshold)
+    kept = table.assign(kept=own & table["profession"].map(stays))
     return kept[["family", "profession", "differs", "kept"]].reset_index(drop=True)
 
 
