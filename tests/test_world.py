@@ -239,7 +239,7 @@ def test_roles_stay_where_gender_can_be_read():
     families = kept.groupby("profession").size()
     assert len(families) >= 36 and (families >= 3).all()
     together = kept.sort_values("differs", ascending=False).groupby("profession")["differs"]
-    assert (together.apply(lambda shares: shares.head(3).mean()) >= 0.9).all()
+    assert (together.apply(lambda shares: shares.head(3).mean()) > 0.9 - 1e-6).all()
     assert not {"elf", "turban wearer", "astronaut"} & set(families.index)
     counted = readable.curve(pd.read_csv(path)).set_index("threshold")
     assert counted.loc[0.9, "together"] == len(families)

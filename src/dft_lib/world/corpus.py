@@ -100,7 +100,7 @@ def readable_pairs(path: Path, threshold: float) -> pd.DataFrame:
     ranked = table.sort_values(["differs", "family"], ascending=[False, True])
     place = ranked.groupby("profession").cumcount().reindex(table.index)
     best = table[place < LEAST_FAMILIES].groupby("profession")["differs"].agg(["mean", "size"])
-    stays = (best["mean"] >= threshold) & (best["size"] == LEAST_FAMILIES)
+    stays = (best["mean"].round(4) >= threshold) & (best["size"] == LEAST_FAMILIES)
     own = (place < LEAST_FAMILIES) | (table["differs"] >= threshold)
     kept = table.assign(kept=own & table["profession"].map(stays))
     return kept[["family", "profession", "differs", "kept"]].reset_index(drop=True)

@@ -159,7 +159,7 @@ def curve(result: pd.DataFrame) -> pd.DataFrame:
     best = own.sort_values("right", ascending=False).groupby("noun").head(LEAST_FAMILIES)
     of = best.groupby("noun")["right"].agg(["min", "mean", "size"])
     of = of[of["size"] == LEAST_FAMILIES]
-    rows = [(t, int((of["min"] >= t).sum()), int((of["mean"] >= t).sum())) for t in STEPS]
+    rows = [(t, int((of["min"] >= t).sum()), int((of["mean"].round(4) >= t).sum())) for t in STEPS]
     return pd.DataFrame(rows, columns=["threshold", "each", "together"])
 
 
