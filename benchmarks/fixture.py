@@ -26,7 +26,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from dft_lib.repro.paths import DATA
-from dft_lib.world import corpus, tiny_sd
+from dft_lib.world import art, corpus, tiny_sd
 
 SIZES = ("tiny", "sd15-small", "sdxl-small", "sd15", "sdxl")
 UNET = {
@@ -108,7 +108,7 @@ def model(size: str, folder: Path, dtype: torch.dtype) -> Path:
         return path
     torch.manual_seed(0)
     networks = parts(size)
-    tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(), 77)
+    tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(art.load()), 77)
     noise = tiny_sd.BETAS | {"prediction_type": "epsilon", "steps_offset": 1}
     if size.startswith("sd15"):
         pipeline = StableDiffusionPipeline(

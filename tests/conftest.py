@@ -45,7 +45,7 @@ from dft_lib.study.params import whole
 from dft_lib.study.prompts import article
 from dft_lib.training.job import Job, settings_of
 from dft_lib.training.rollout import fit_classifier
-from dft_lib.world import autoencoder, corpus, settings, tiny_sd
+from dft_lib.world import art, autoencoder, corpus, settings, tiny_sd
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,7 +68,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     )
     torch.manual_seed(0)
-    tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(), small.tiny_sd.max_length)
+    tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(art.load()), small.tiny_sd.max_length)
     folder = tmp_path_factory.mktemp("model") / "random-sd"
     tiny_sd.assemble(
         autoencoder.make(small),
@@ -136,7 +136,7 @@ def shaped_pipeline(shape: str, prediction_type: str) -> Any:
     Stock classes, block types, tokenizers and schedulers as published; widths of a few numbers.
     """
     torch.manual_seed(1)
-    tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(), 77)
+    tokenizer = tiny_sd.make_tokenizer(corpus.vocabulary(art.load()), 77)
     text: dict[str, Any] = {
         "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64,
         "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 77,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dft_lib.world import corpus, settings, tiny_sd
+from dft_lib.world import art, corpus, settings, tiny_sd
 from dft_lib.world.settings import Cycle
 
 CYCLES = (
@@ -35,7 +35,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tiny_sd.make_tokenizer(corpus.vocabulary(), 32)
+    return tiny_sd.make_tokenizer(corpus.vocabulary(art.load()), 32)
 
 
 def weights(parts):
