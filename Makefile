@@ -80,8 +80,8 @@ world: data  ## rebuild data/ (hours)
 	dvc add -q data
 	dvc push -r store data.dvc
 
-art: environment  ## download the emoji art again, into data/art
-	python -m dft_lib.world.art
+art: environment  ## download the emoji art again, into scratch/art
+	python -m dft_lib.world.art --world world/emoji --out scratch/art
 
 format: environment  ## put code and notebooks into the form that `make test` asks for
 	ruff check --fix .

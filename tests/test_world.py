@@ -1,3 +1,5 @@
+import argparse
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -245,3 +247,18 @@ def test_roles_stay_where_gender_can_be_read():
     assert counted.loc[0.9, "together"] == len(families)
     assert (counted["each"] <= counted["together"]).all()
     assert counted["together"].is_monotonic_decreasing
+
+
+def test_a_worlds_tables_are_missing_or_broken_in_one_sentence(tmp_path):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"has no params\.yaml: name a world's"):
+        settings.named(str(tmp_path))
+    assert settings.named(str(WORLD / "wide")).corpus.turn
+    with pytest.raises(FileNotFoundError, match=r"roles\.csv is missing: restore it"):
+        art.wanted(tmp_path)
+    (tmp_path / "roles.csv").write_text("noun,kind,woman,man\na,b,c,d\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"roles\.csv has no column 'person': add it"):
+        art.wanted(tmp_path)
+    roles, crops = art.wanted(WORLD / "wide", ("roles", "others"))
+    assert roles["noun"].is_unique and roles.loc[roles["noun"] == "dancer", "person"].item() == ""
+    assert set(crops["family"]) <= set(art.FAMILIES)
+    assert set(crops["noun"]) <= {"*", *roles["noun"]}

@@ -1,10 +1,10 @@
 """The drawings: emoji of several families, with their attributes, source and licence.
 
-Run ``python -m dft_lib.world.art`` to rebuild ``data/art/*.parquet`` from the npm packages named
-in `FAMILIES` (needs ``npm`` and a network; everything else in the world works from the Parquet
-files). One row is one drawing; attributes come from the Unicode sequence, never from a person.
-Which roles there are, and which part of a drawing is shown, say ``roles.csv`` and ``crops.csv`` of
-the world's folder. A family takes part in a role with all ten drawings of it, or not at all.
+Run ``make art`` to download them from the npm packages named in `FAMILIES` (needs ``npm`` and a
+network; everything else in the world works from ``data/art/*.parquet``). One row is one drawing;
+attributes come from the Unicode sequence, never from a person. Which roles there are, and which
+part of a drawing is shown, say ``roles.csv`` and ``crops.csv`` of the world's folder. A family
+takes part in a role with all ten drawings of it, or not at all.
 
 Three words need care. ``person`` drawings (U+1F9D1) show no stated gender: they never enter the
 generator's corpus, and are what the raters' answer ``unclear`` is calibrated on. The yellow
@@ -19,8 +19,10 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,9 @@ import numpy as np
 import pandas as pd
 
 from dft_lib.raters.drawings.skin_colours import TONES, TRAINED_FAMILIES
-from dft_lib.repro.paths import DATA, WORLD, enter, show
+from dft_lib.repro.paths import DATA, enter, show
 from dft_lib.study.kinds import KINDS
+from dft_lib.world.settings import named, read_table
 
 GENDERS = ("woman", "man")
 NO_ROLE = ("generic person", "object")  # kinds of drawing that every family must have
@@ -213,17 +216,17 @@ def build(family: str, into: Path, roles: pd.DataFrame, crops: pd.DataFrame) -> 
     crop = {row.noun: (row.x / 100, row.y / 100, row.side / 100)
             for row in crops[crops["family"] == family].itertuples()}  # fmt: skip
     rows: list[dict[str, Any]] = []
-    for wanted in sequences(roles):
-        svg, role = svgs.get(wanted["sequence"]), wanted["kind"] not in NO_ROLE
-        needed = wanted["skin_tone"] != "default" and wanted["gender"] != "person"
+    for drawing in sequences(roles):
+        svg, role = svgs.get(drawing["sequence"]), drawing["kind"] not in NO_ROLE
+        needed = drawing["skin_tone"] != "default" and drawing["gender"] != "person"
         if svg is None and needed and not role:
             raise ValueError(
-                f"{FAMILIES[family]['package']}: no drawing for {wanted['sequence']} "
-                f"({wanted['name']}, {wanted['gender']}); pin the version named in FAMILIES"
+                f"{FAMILIES[family]['package']}: no drawing for {drawing['sequence']} "
+                f"({drawing['name']}, {drawing['gender']}); pin the version named in FAMILIES"
             )
         if svg is not None:
-            part = crop.get(wanted["name"], crop.get("*")) if role else None
-            rows.append({"family": family, **wanted, "crop": shown_part(svg, part), "svg": svg,
+            part = crop.get(drawing["name"], crop.get("*")) if role else None
+            rows.append({"family": family, **drawing, "crop": shown_part(svg, part), "svg": svg,
                          **FAMILIES[family], "sha256": sha256})  # fmt: skip
     table = pd.DataFrame(rows)
     pairs = table[table["gender"].isin(GENDERS) & table["skin_tone"].isin(TONES)]
@@ -254,24 +257,38 @@ def load(families: tuple[str, ...] = TRAINED_FAMILIES) -> pd.DataFrame:
     return found
 
 
+def wanted(folder: Path, lists: Sequence[str] = ("roles",)) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read which roles a world draws (see `sequences`), and its crops (see `build`).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        With one sentence, if a table is missing or lacks a column.
+    """
+    columns = ("noun", "kind", *GENDERS, "person")
+    roles = pd.concat([read_table(folder, name, columns) for name in lists], ignore_index=True)
+    return roles, read_table(folder, "crops", ("noun", "family", "x", "y", "side"))
+
+
 def main() -> None:
-    """Rebuild ``data/art/emoji.parquet`` and ``data/art/openmoji.parquet``."""
+    """Download the drawings of a world; write ``emoji.parquet`` and ``openmoji.parquet``."""
     enter()
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=DATA / "art")
-    parser.add_argument("--world", type=Path, default=WORLD / "emoji")
+    parser.add_argument("--world", type=named, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
-    out = chosen.out
-    out.mkdir(parents=True, exist_ok=True)
-    roles = pd.read_csv(chosen.world / "roles.csv", keep_default_na=False)
-    crops = pd.read_csv(chosen.world / "crops.csv")
-    with tempfile.TemporaryDirectory() as scratch:
-        tables = {family: build(family, Path(scratch), roles, crops) for family in FAMILIES}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    try:
+        tables_of = wanted(chosen.world.folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            tables = {family: build(family, Path(scratch), *tables_of) for family in FAMILIES}
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        sys.exit(str(error))
     trained = pd.concat([t for name, t in tables.items() if name != "openmoji"], ignore_index=True)
     for name, table in (("emoji", trained), ("openmoji", tables["openmoji"])):
         # like beside like: a quarter of the bytes
         table = table.sort_values(["family", "kind", "name", "gender", "age"], kind="stable")
-        table.to_parquet(out / f"{name}.parquet", compression="zstd", compression_level=19,
+        table.to_parquet(chosen.out / f"{name}.parquet", compression="zstd", compression_level=19,
                          index=False)  # fmt: skip
         print(f"{name}: {len(table)} drawings")
 

@@ -11,14 +11,15 @@ it by twice an amount that is even in [-0.5, 0.5]: there gender and tone depend 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
 
 import numpy as np
 import pandas as pd
 
 from dft_lib.repro.files import write_table
 from dft_lib.repro.noise import keyed_rng
-from dft_lib.repro.paths import WORLD, enter
+from dft_lib.repro.paths import enter
+from dft_lib.world import settings
 
 LIMIT = 4.0  # of log-odds
 TILT = 0.4
@@ -75,15 +76,16 @@ def plant(roles: pd.DataFrame, statistics: pd.DataFrame, seed: int) -> pd.DataFr
 def main() -> None:
     """Write ``bias.csv`` of a world from its ``roles.csv`` and ``statistics.csv``."""
     enter()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--world", type=Path, default=WORLD / "emoji")
-    parser.add_argument("--seed", type=int, default=20231010)
-    chosen = parser.parse_args()
-    table = plant(
-        pd.read_csv(chosen.world / "roles.csv"), pd.read_csv(chosen.world / "statistics.csv"),
-        chosen.seed,
-    )  # fmt: skip
-    write_table(chosen.world / "bias.csv", table)
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--world", type=settings.named, required=True)
+    world = parser.parse_args().world
+    try:
+        roles = settings.read_table(world.folder, "roles", ("noun", "kind"))
+        columns = ("noun", "percent_women", "tone_tilt")
+        statistics = settings.read_table(world.folder, "statistics", columns)
+        write_table(world.folder / "bias.csv", plant(roles, statistics, world.seed))
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import argparse
 import logging
 import math
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -28,11 +30,12 @@ from torch import Tensor, nn
 from dft_lib.raters.drawings.skin_colours import TONES
 from dft_lib.repro.files import write_table
 from dft_lib.repro.noise import keyed_rng
-from dft_lib.repro.paths import WORLD, enter
+from dft_lib.repro.paths import enter
 from dft_lib.study.kinds import KINDS
 from dft_lib.world import art
 from dft_lib.world.corpus import LEAST_FAMILIES
 from dft_lib.world.render import render_many
+from dft_lib.world.settings import named
 
 log = logging.getLogger(__name__)
 PLACEMENTS = 6
@@ -166,21 +169,21 @@ def curve(result: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Write ``readable.csv`` of a world and print how many roles stay at which threshold."""
     enter()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--world", type=Path, default=WORLD / "emoji")
-    parser.add_argument("--seed", type=int, default=20231010)
-    chosen = parser.parse_args()
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--world", type=named, required=True)
+    world = parser.parse_args().world
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(os.cpu_count() or 1)
-    roles = pd.concat([pd.read_csv(chosen.world / f"{name}.csv", keep_default_na=False)
-                       for name in ("roles", "others")], ignore_index=True)  # fmt: skip
-    crops = pd.read_csv(chosen.world / "crops.csv")
-    with tempfile.TemporaryDirectory() as scratch:
-        tables = [art.build(family, Path(scratch), roles, crops) for family in art.FAMILIES]
+    try:
+        tables_of = art.wanted(world.folder, ("roles", "others"))
+        with tempfile.TemporaryDirectory() as scratch:
+            tables = [art.build(family, Path(scratch), *tables_of) for family in art.FAMILIES]
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        sys.exit(str(error))
     table = pd.concat(tables)
     shown = table["skin_tone"].isin(TONES) & table["gender"].isin(art.GENDERS)
-    result = read_in_grey(table[shown].reset_index(drop=True), chosen.seed)
-    write_table(chosen.world / "readable.csv", result)
+    result = read_in_grey(table[shown].reset_index(drop=True), world.seed)
+    write_table(world.folder / "readable.csv", result)
     print(curve(result).to_string(index=False))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from dft_lib.repro.paths import WORLD
+from dft_lib.repro.paths import WORLD, show
 from dft_lib.repro.yaml_files import read_yaml
 
 EMOJI = WORLD / "emoji"
@@ -66,15 +69,11 @@ class Cycle(_Strict):
     leaves the distribution *within* each style, and so the bias under neutral captions, alone.
     `explicit_guidance` above 1 makes explicit captions, and only these, learn what the model of
     the cycle's start predicts for them at that scale (Meng et al. 2023, arXiv 2210.03142).
-    Below the timestep `agree_below` the captioned and the empty branch (half of the pictures each)
-    learn the same: what the model of the cycle's start predicts under the caption. Guidance then
-    changes nothing where the picture is settled and only colours can still be pushed.
     """
 
     steps: int
     high_noise: float = 0.0
     explicit_guidance: float = 1.0
-    agree_below: int = 0
     weights: dict[Literal["neutral", "explicit", "diverse", "object"], float] = {}
 
 
@@ -109,6 +108,31 @@ class Settings(_Strict):
 def load(folder: Path = EMOJI) -> Settings:
     """Read and check the settings; unknown or mistyped fields raise ``ValidationError``."""
     return Settings.model_validate(read_yaml(folder / FILES[0]) | {"folder": folder})
+
+
+def named(folder: str) -> Settings:
+    """Read the settings of the world that a command line names; for ``type=`` of argparse."""
+    if not (Path(folder) / FILES[0]).is_file():
+        raise argparse.ArgumentTypeError(f"{folder} has no {FILES[0]}: name a world's folder")
+    return load(Path(folder))
+
+
+def read_table(folder: Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Read one of a world's tables; empty cells of text are "".
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        With one sentence, if it is missing or lacks a column.
+    """
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{show(path)} is missing: restore it with `git checkout`")
+    found = pd.read_csv(path, keep_default_na=False)
+    missing = [column for column in columns if column not in found]
+    if missing:
+        raise ValueError(f"{show(path)} has no column {missing[0]!r}: add it")
+    return found
 
 
 def describes(folder: Path) -> bool:

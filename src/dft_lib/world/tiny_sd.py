@@ -159,8 +159,6 @@ class Teacher:
         self, noisy: Tensor, timestep: Tensor, tokens: Tensor, empty: Tensor, guidance: float
     ) -> Tensor:
         """Return the guided prediction (Ho & Salimans 2022, equation 6, w = guidance - 1)."""
-        if guidance == 1:
-            return self.unet(noisy, timestep, self.text_encoder(tokens)[0]).sample
         both = self.text_encoder(torch.cat([tokens, empty[None]]))[0]
         given = self.unet(noisy, timestep, both[:-1]).sample
         without = self.unet(noisy, timestep, both[-1:].expand(len(noisy), -1, -1)).sample
@@ -229,7 +227,7 @@ def train(
     for step in bar:
         rng = keyed_rng(settings.seed, "tiny_sd", step)
         rate, cycle, first = learning_rate(chosen, step)
-        if first and (cycle.explicit_guidance > 1 or cycle.agree_below):
+        if first and cycle.explicit_guidance > 1:
             kept = {k: v.clone() for k, v in ema.shadow.items()}
             teacher = Teacher(text_encoder, unet, kept)
         for group in optimizer.param_groups:
@@ -238,14 +236,12 @@ def train(
         if (chances := cumulative[id(cycle)]) is not None:
             index = np.searchsorted(chances, rng.random(chosen.batch_size), side="right")
             index = index.clip(max=len(records) - 1)
-        chance = rng.random(chosen.batch_size)
+        dropped = rng.random(chosen.batch_size) < chosen.caption_dropout
+        caption = torch.from_numpy(np.where(dropped, len(captions) - 1, caption_ids[index]))
         time = rng.integers(1000, size=chosen.batch_size)
         if cycle.high_noise:
             higher = rng.random(chosen.batch_size) < cycle.high_noise
             time = np.where(higher, 500 + time // 2, time)
-        settled = time < cycle.agree_below
-        dropped = chance < np.where(settled, 0.5, chosen.caption_dropout)
-        caption = torch.from_numpy(np.where(dropped, len(captions) - 1, caption_ids[index]))
         timestep = torch.from_numpy(time)
         shape = (2, chosen.batch_size, *mean.shape[1:])
         draws = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
@@ -256,13 +252,12 @@ def train(
             if chosen.prediction_type == "v_prediction"
             else draws[1]
         )
-        guided = explicit[index] & ~dropped & ~settled & (cycle.explicit_guidance > 1)
-        for taught, scale in ((guided, cycle.explicit_guidance), (settled, 1.0)):
-            if teacher is not None and taught.any():
-                rows, own = torch.from_numpy(taught), torch.from_numpy(caption_ids[index])
-                target[rows] = teacher.predict(
-                    noisy[rows], timestep[rows], tokens[own[rows]], tokens[-1], scale
-                )
+        if teacher is not None and cycle.explicit_guidance > 1:
+            rows = torch.from_numpy(explicit[index] & ~dropped)
+            target[rows] = teacher.predict(
+                noisy[rows], timestep[rows], tokens[caption[rows]], tokens[-1],
+                cycle.explicit_guidance,
+            )  # fmt: skip
         hidden = text_encoder(tokens[caption])[0]  # all, as in finetune.train: repeats exactly
         loss = F.mse_loss(unet(noisy, timestep, hidden).sample, target)
         optimizer.zero_grad(set_to_none=True)
