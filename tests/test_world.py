@@ -189,6 +189,10 @@ def test_tone_may_go_with_gender(tmp_path):
     table.assign(log_odds_woman=1.0).to_csv(tmp_path / "bias.csv", index=False)
     with pytest.raises(ValueError, match="'artist' needs percent_women or log_odds_woman"):
         corpus.truth(folder)
+    # a folder of an earlier release
+    table.rename(columns={"noun": "profession"}).to_csv(tmp_path / "bias.csv", index=False)
+    with pytest.raises(ValueError, match=r"bias\.csv has no column 'noun': add it"):
+        corpus.truth(folder)
 
 
 def test_turned_hues_never_pass_for_skin():

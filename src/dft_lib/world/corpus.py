@@ -22,7 +22,7 @@ from dft_lib.study.kinds import KINDS
 from dft_lib.study.prompts import fill
 from dft_lib.world.art import GENDERS, OBJECTS
 from dft_lib.world.render import render_many
-from dft_lib.world.settings import Corpus, GenderDifference, Settings
+from dft_lib.world.settings import Corpus, GenderDifference, Settings, read_table
 
 LEAST_FAMILIES = 3  # that draw a role, readably together
 PEOPLE_TEMPLATES = (
@@ -130,11 +130,12 @@ def planted(world: Settings) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If a role has both a statistic and log-odds, or neither.
+        If the table lacks a column, or a role has both a statistic and log-odds, or neither.
     """
     settings, path = world.corpus, world.folder / "bias.csv"
-    table = pd.read_csv(path)
-    drawn = table.get("log_odds_woman", pd.Series(np.nan, index=table.index))
+    table = read_table(world.folder, "bias", ("noun", "percent_women", "tone_tilt"))
+    table["percent_women"] = pd.to_numeric(table["percent_women"])  # empty: none
+    drawn = pd.to_numeric(table.get("log_odds_woman", pd.Series(np.nan, index=table.index)))
     apart = table.get("tone_by_gender", pd.Series(0.0, index=table.index)).fillna(0.0)
     odd = table.loc[table["percent_women"].isna() == drawn.isna(), "noun"]
     if len(odd):
