@@ -18,7 +18,7 @@ from dft_lib.stages.real import collect_real
 from dft_lib.study import lexicon, prompts
 from dft_lib.study.params import whole
 from dft_lib.study.params.real import Real
-from dft_lib.world import bias, pictures, recolour, render, settings
+from dft_lib.world import pictures, plant, recolour, render, settings
 
 NOUNS = ["firefighter", "teacher"]
 
@@ -108,7 +108,7 @@ def test_captions_are_neutral_and_prompts_say_what_is_shown(made, grid):
 
 
 def test_the_corpus_keeps_the_true_shares(world):
-    truth = bias.truth(settings.load())
+    truth = plant.truth(settings.load())
     rows = pictures.biased(world, NOUNS, 600, 1)
     assert not rows.equals(pictures.biased(world, NOUNS, 600, 2))  # another study, other pictures
     for noun in NOUNS:

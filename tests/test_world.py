@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 from dft_lib.raters.drawings.skin_colours import SKIN, TONES, TRAINED_FAMILIES
 from dft_lib.repro.paths import DATA, WORLD
 from dft_lib.study import lexicon
-from dft_lib.world import art, bias, corpus, plant, readable, render, settings, turning
+from dft_lib.world import art, corpus, plant, readable, render, settings, turning
 
 FAMILIES = (*TRAINED_FAMILIES, "openmoji")
 
@@ -71,14 +71,14 @@ def test_the_lexicon_names_the_professions_of_the_world(cells):
 
 def test_truth_is_the_published_table_amplified():
     chosen = settings.load().corpus
-    truth = bias.truth(settings.load())
+    truth = plant.truth(settings.load())
     published = pd.read_csv(settings.EMOJI / "bias.csv").set_index("noun")["percent_women"]
     women = truth.drop(index="person")["woman"]
     assert np.allclose(truth[["woman", "man"]].sum(axis=1), 1)
     assert np.allclose(truth[list(TONES)].sum(axis=1), 1)
     assert women.rank().corr(published.reindex(women.index).rank()) > 0.97
     assert (women - 0.5).abs().mean() > (published / 100 - 0.5).abs().mean()
-    assert bias.amplified(0.5, chosen) == 0.5
+    assert plant.amplified(0.5, chosen) == 0.5
 
 
 def test_corpus_follows_the_truth_and_leaves_cells_out(cells, table):
@@ -93,7 +93,7 @@ def test_corpus_follows_the_truth_and_leaves_cells_out(cells, table):
     assert not drawn & cells.held_out
     neutral = records[records["style"] == "neutral"]
     women = neutral.groupby("name")["gender"].apply(lambda g: (g == "woman").mean())
-    truth = bias.truth(chosen)["woman"].reindex(women.index)
+    truth = plant.truth(chosen)["woman"].reindex(women.index)
     assert np.corrcoef(women, truth)[0, 1] > 0.95
     diverse = records[records["style"] == "diverse"]
     assert abs((diverse["gender"] == "woman").mean() - 0.5) < 0.07
@@ -179,20 +179,20 @@ def test_tone_may_go_with_gender(tmp_path):
     apart = table.assign(tone_by_gender=np.where(table["noun"] == "cook", 0.5, 0.0))
     apart.to_csv(tmp_path / "bias.csv", index=False)
     folder = chosen.model_copy(update={"folder": tmp_path})
-    genders, tones = bias.joint(folder)["cook"]
+    genders, tones = plant.joint(folder)["cook"]
     assert np.allclose(tones.sum(1), 1) and np.isclose(genders.sum(), 1)
     darkness = tones @ np.arange(5)
     assert darkness[0] > darkness[1] + 1
-    before, after = bias.truth(chosen), bias.truth(folder)
+    before, after = plant.truth(chosen), plant.truth(folder)
     assert before.loc["cook", "woman"] == after.loc["cook", "woman"]
     pd.testing.assert_frame_equal(before.drop(index="cook"), after.drop(index="cook"))
     table.assign(log_odds_woman=1.0).to_csv(tmp_path / "bias.csv", index=False)
     with pytest.raises(ValueError, match="'artist' needs percent_women or log_odds_woman"):
-        bias.truth(folder)
+        plant.truth(folder)
     # a folder of an earlier release
     table.rename(columns={"noun": "profession"}).to_csv(tmp_path / "bias.csv", index=False)
     with pytest.raises(ValueError, match=r"bias\.csv has no column 'noun': add it"):
-        bias.truth(folder)
+        plant.truth(folder)
 
 
 def test_turned_hues_never_pass_for_skin():

@@ -1,6 +1,6 @@
 """The biased corpus: which drawing is shown how often, and under which caption.
 
-The shares come from `dft_lib.world.bias`. Everything random is keyed by the settings' seed.
+The shares come from `dft_lib.world.plant`. Everything random is keyed by the settings' seed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dft_lib.study.attributes import Attribute, describe
 from dft_lib.study.kinds import KINDS
 from dft_lib.study.prompts import fill
 from dft_lib.world.art import GENDERS, OBJECTS
-from dft_lib.world.bias import joint
+from dft_lib.world.plant import joint
 from dft_lib.world.render import render_many
 from dft_lib.world.settings import GenderDifference, Settings
 

@@ -1,4 +1,9 @@
-"""Draw the planted bias of a world once: ``python -m dft_lib.world.plant --world world/wide``.
+"""What a world plants, in ``bias.csv`` beside its settings: which groups a role is shown with.
+
+Per role the share of women (professions: published labour statistics, amplified; other kinds:
+log-odds drawn once) and a tilt of the skin-tone shares, which may differ between women and men.
+
+``python -m dft_lib.world.plant --world world/wide`` draws that table once.
 
 Professions keep their labour statistics. Of every other kind of role, whatever is drawn of it
 later, the log-odds of "woman" are stratified: [-4, 4] is cut into as many equal parts as the kind
@@ -16,10 +21,12 @@ import sys
 import numpy as np
 import pandas as pd
 
+from dft_lib.raters.drawings.skin_colours import TONES
 from dft_lib.repro.files import write_table
 from dft_lib.repro.noise import keyed_rng
-from dft_lib.repro.paths import enter
-from dft_lib.world import settings
+from dft_lib.repro.paths import enter, show
+from dft_lib.world.art import GENDERS
+from dft_lib.world.settings import Corpus, Settings, named, read_table
 
 LIMIT = 4.0  # of log-odds
 TILT = 0.4
@@ -73,16 +80,88 @@ def plant(roles: pd.DataFrame, statistics: pd.DataFrame, seed: int) -> pd.DataFr
     return drawn.astype({"year": "Int64"})
 
 
+def tilted(shares: np.ndarray, tilt: float) -> np.ndarray:
+    """Tilt shares over an ordered scale by ``exp(tilt * rank)`` and normalise to 1."""
+    weights = shares * np.exp(tilt * (np.arange(len(shares)) - (len(shares) - 1) / 2))
+    return weights / weights.sum()
+
+
+def amplified(share: float, chosen: Corpus) -> float:
+    """Raise the odds of `share` to `odds_power`, kept within `odds_limits`."""
+    odds = (share / (1 - share)) ** chosen.odds_power
+    return float(np.clip(odds / (1 + odds), *chosen.odds_limits))
+
+
+def planted(world: Settings) -> pd.DataFrame:
+    """Return what ``bias.csv`` plants under neutral captions.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: role, and "person". Columns: ``woman`` (share, 0 to 1), ``tilt_woman`` and
+        ``tilt_man`` (`tilted`: above 0 is darker).
+
+    Raises
+    ------
+    ValueError
+        If the table lacks a column, or a role has both a statistic and log-odds, or neither.
+    """
+    chosen, path = world.corpus, world.folder / "bias.csv"
+    table = read_table(world.folder, "bias", ("noun", "percent_women", "tone_tilt"))
+    table["percent_women"] = pd.to_numeric(table["percent_women"])  # empty: none
+    drawn = pd.to_numeric(table.get("log_odds_woman", pd.Series(np.nan, index=table.index)))
+    apart = table.get("tone_by_gender", pd.Series(0.0, index=table.index)).fillna(0.0)
+    odd = table.loc[table["percent_women"].isna() == drawn.isna(), "noun"]
+    if len(odd):
+        raise ValueError(
+            f"{show(path)}: {odd.iloc[0]!r} needs percent_women or log_odds_woman, and not both"
+        )
+    rows = {}
+    for row, log_odds, d in zip(table.itertuples(), drawn, apart, strict=True):
+        share = (
+            amplified(float(row.percent_women) / 100, chosen)
+            if np.isnan(log_odds)
+            else float(1 / (1 + np.exp(-log_odds)))
+        )
+        rows[row.noun] = [share, row.tone_tilt + d, row.tone_tilt - d]
+    rows["person"] = [amplified(chosen.person_percent_women / 100, chosen), 0.0, 0.0]
+    columns = ["woman", "tilt_woman", "tilt_man"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def joint(world: Settings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return role -> (shares of `GENDERS`, (2,); shares of `TONES` given the gender, (2, 5))."""
+    base = np.array(world.corpus.tone_shares)
+    out = {}
+    for row in planted(world).itertuples():
+        tones = np.stack([tilted(base, float(t)) for t in (row.tilt_woman, row.tilt_man)])
+        out[str(row.Index)] = np.array([row.woman, 1 - row.woman]), tones
+    return out
+
+
+def truth(world: Settings) -> pd.DataFrame:
+    """Return the corpus's true shares per role under neutral captions.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: role, and "person". Columns: ``woman``, ``man`` and the five tones; gender shares
+        sum to 1 and tone shares sum to 1 in every row.
+    """
+    rows = {name: [*genders, *genders @ tones] for name, (genders, tones) in joint(world).items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*GENDERS, *TONES])
+
+
 def main() -> None:
     """Write ``bias.csv`` of a world from its ``roles.csv`` and ``statistics.csv``."""
     enter()
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--world", type=settings.named, required=True)
+    parser.add_argument("--world", type=named, required=True)
     world = parser.parse_args().world
     try:
-        roles = settings.read_table(world.folder, "roles", ("noun", "kind"))
+        roles = read_table(world.folder, "roles", ("noun", "kind"))
         columns = ("noun", "percent_women", "tone_tilt")
-        statistics = settings.read_table(world.folder, "statistics", columns)
+        statistics = read_table(world.folder, "statistics", columns)
         write_table(world.folder / "bias.csv", plant(roles, statistics, world.seed))
     except (OSError, ValueError) as error:
         sys.exit(str(error))

@@ -19,7 +19,7 @@ from dft_lib.sampling.sampler import SamplingSettings
 from dft_lib.study.attributes import UNCLEAR
 from dft_lib.study.base import load_base
 from dft_lib.study.kinds import KINDS
-from dft_lib.world import art, bias, corpus, report, settings, stored
+from dft_lib.world import art, corpus, plant, report, settings, stored
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def run(chosen: settings.Settings) -> None:
     weights = stored.BUILD / "raters"
     judge, steer = (Panel(members, weights) for members in (base.judge, base.steer))
     write_table(out / "gender_differences.csv", cells.kept)
-    write_table(out / "bias.csv", bias.truth(chosen).rename_axis("noun").reset_index())
+    write_table(out / "bias.csv", plant.truth(chosen).rename_axis("noun").reset_index())
     rated = report.rate_labelled(cells, stored.autoencoder(), (judge, steer), chosen.seed)
     for by in ("kind", "family", "name", "skin_tone"):
         write_table(out / f"rater_errors_by_{by}.csv", report.error_table(rated, by))
@@ -72,7 +72,7 @@ def model_summary(
     right = {a: explicit[f"rated_{a}"] == explicit[a] for a in ("gender", "skin_tone")}
     explicit = explicit.assign(right=right["gender"] & right["skin_tone"])
     explicit["right_gender"], explicit["right_skin_tone"] = right["gender"], right["skin_tone"]
-    planted = bias.joint(chosen)
+    planted = plant.joint(chosen)
     explicit["truth"] = [
         planted[name][0][(g := art.GENDERS.index(gender))] * planted[name][1][g, TONES.index(tone)]
         for name, gender, tone in explicit[["name", "gender", "skin_tone"]].to_numpy()
