@@ -15,6 +15,7 @@ standard deviation of four simulations.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from scipy.special import expit
 
 from dft_lib.fairness.unbiased import squared_gap
 from dft_lib.repro.noise import keyed_rng
+from dft_lib.repro.paths import ROOT
 
 FLIPS = 2000
 SIMULATIONS = 4
@@ -33,6 +35,8 @@ COMPARISONS = (("dft_blended", "dft", 5), ("dft", "base", 6))
 
 def log_odds(results: Path, arm: str) -> pd.Series:
     """Return noun -> log-odds of "woman" where it is held out, half an image added to each."""
+    if not (results / f"{arm}.csv").is_file():
+        sys.exit(f"{results} has no {arm}.csv: name a folder of results with that arm")
     table = pd.read_csv(results / f"{arm}.csv")
     rows = table[(table["kind"] == "neutral") & (table["split"] == "held_out")]
     counts = rows.groupby("noun")[["gender:woman", "gender:man"]].sum() + 0.5
@@ -50,9 +54,10 @@ def simulated(
 ) -> tuple[np.ndarray, float]:
     """Return p of `draws` studies at `factor`, and the mean difference of the corrected gaps.
 
-    `reference` and `scatter` are log-odds, (nouns of the study,).
+    `reference` and `scatter` are log-odds, (nouns of the study,). p is two-sided, as the study's;
+    it is 1 where the other arm came out less fair, which is no finding.
     """
-    rng = keyed_rng(seed, "power", nouns)  # the same at every factor: power falls with it
+    rng = keyed_rng(seed, "power", nouns)  # the same at every factor, so that power falls with it
     drawn = rng.choice(reference, size=(draws, nouns))
     other = factor * drawn + rng.choice(scatter, size=(draws, nouns))
     shares = expit(np.stack([drawn, other], -1))
@@ -62,6 +67,7 @@ def simulated(
     signs = rng.choice([-1.0, 1.0], size=(FLIPS, nouns))
     flipped = np.abs(difference @ signs.T)  # (draws, FLIPS)
     p = (1 + (flipped >= np.abs(difference.sum(1))[:, None] - 1e-12).sum(1)) / (1 + FLIPS)
+    p = np.where(difference.sum(1) > 0, p, 1.0)
     gaps = np.sqrt(np.square(2 * shares - 1).mean(1))
     return p, float((gaps[:, 0] - gaps[:, 1]).mean())
 
@@ -75,8 +81,7 @@ def detectable(
         return float("nan")
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        p, difference = simulated(reference, scatter, middle, **of)
-        enough = difference > 0 and (p <= level).mean() >= wanted
+        enough = (simulated(reference, scatter, middle, **of)[0] <= level).mean() >= wanted
         low, high = (middle, high) if enough else (low, middle)
     return simulated(reference, scatter, low, **of)[1]
 
@@ -84,7 +89,7 @@ def detectable(
 def main() -> None:
     """Print a row per comparison and number of nouns."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--nouns", type=int, nargs="+", default=[15, 29])
     parser.add_argument("--images", type=int, default=40, help="per noun, and per training seed")
     parser.add_argument("--draws", type=int, default=500)
